@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Component, Path};
+use std::pin::Pin;
 
 use bytes::Bytes;
 use exuvia_process::ExitReason;
@@ -15,7 +16,7 @@ use crate::stream::Streamed;
 
 /// A response: its body is there as a whole, or comes in parts from a process or from a file.
 pub(crate) type Answer =
-    Response<Either<Full<Bytes>, Either<Streamed, ServeFileSystemResponseBody>>>;
+    Response<Either<Full<Bytes>, Either<Streamed, Pin<Box<ServeFileSystemResponseBody>>>>>;
 
 /// Lines of source before and after the one that is named.
 const AROUND: usize = 4;

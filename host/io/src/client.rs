@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ use bytes::Bytes;
 use exuvia_abi::{Kind, Pid, Reason};
 use exuvia_process::{
     Body, Context, Destination, Envelope, ExitReason, Grants, Limits, Native, Payload, Process,
-    Signal, SpawnSpec, System,
+    Requester, Signal, SpawnSpec, System,
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
@@ -31,6 +32,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
@@ -43,6 +45,8 @@ use crate::tls::Stream;
 /// The name under which guests find the process.
 pub const HTTP_CLIENT: &str = "exuvia.http";
 
+/// After how long a process that could not be started is started again.
+const AGAIN: Duration = Duration::from_millis(10);
 /// Requests that may be under way.
 const MOST: usize = 10_000;
 /// How long a connection may take to be made, with TLS.
@@ -51,6 +55,16 @@ const CONNECT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may say that it takes.
 const MOST_TIME: Duration = Duration::from_secs(600);
+/// How often a server of HTTP/2 is asked whether it is still there, and how long it may take for its answer.
+const ALIVE: Duration = Duration::from_secs(10);
+/// How long one address of a name may take: the next may be reachable.
+const ADDRESS: Duration = Duration::from_secs(3);
+/// Names that are resolved at a time.
+const LOOKUPS: usize = 64;
+/// Requests of one process that may be under way.
+const MOST_EACH: usize = 1_000;
+/// Bytes of all requests and of all responses under way.
+const MOST_BYTES: usize = 256 << 20;
 /// How long a connection is kept that has no request under way.
 const KEPT: Duration = Duration::from_secs(60);
 /// Such connections for each host.
@@ -62,14 +76,15 @@ const SETS: usize = 64;
 
 /// The process that makes requests for guests, and its threads. Dropped, it ends them.
 pub struct HttpClient<G: 'static> {
-    system: Arc<System<G>>,
-    pid: Pid,
+    shared: Arc<Shared<G>>,
     runtime: Option<Runtime>,
 }
 
 impl<G: 'static> std::fmt::Debug for HttpClient<G> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("HttpClient").field(&self.pid).finish()
+        f.debug_tuple("HttpClient")
+            .field(&*self.shared.pid.lock())
+            .finish()
     }
 }
 
@@ -91,18 +106,18 @@ impl<G: Send + 'static> HttpClient<G> {
             runtime: runtime.handle().clone(),
             tls: TlsConnector::from(Arc::new(tls()?)),
             clients: Mutex::default(),
-            under_way: AtomicUsize::new(0),
+            under_way: Mutex::default(),
+            received: Arc::new(Semaphore::new(MOST_BYTES >> 10)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            limits: limits.clone(),
+            pid: Mutex::new(Pid::NONE),
+            ends: AtomicBool::new(false),
         });
-        let body = Body::Native(Some(Box::new(ClientProcess(shared))));
-        let spec = SpawnSpec::new(body, limits.clone(), Payload::empty());
-        let pid = system.spawn(spec).map_err(|_| ClientError::TableFull)?;
         let client = HttpClient {
-            system,
-            pid,
+            shared: shared.clone(),
             runtime: Some(runtime),
         };
-        let named = client.system.register(HTTP_CLIENT, pid);
-        named.map_err(|_| ClientError::Name)?;
+        shared.start()?;
         Ok(client)
     }
 }
@@ -114,7 +129,9 @@ impl<G: 'static> Drop for HttpClient<G> {
             reason: ExitReason::new(Reason::SHUTDOWN),
             linked: false,
         };
-        let _ = self.system.signal(self.pid, exit);
+        self.shared.ends.store(true, Ordering::Relaxed);
+        let pid = *self.shared.pid.lock();
+        let _ = self.shared.system.signal(pid, exit);
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -145,10 +162,81 @@ struct Shared<G: 'static> {
     tls: TlsConnector,
     /// Connections, by the grants of those who may use them.
     clients: Mutex<HashMap<Vec<String>, Pool, foldhash::fast::FixedState>>,
-    under_way: AtomicUsize,
+    under_way: Mutex<UnderWay>,
+    /// For bytes of responses, in units of a KiB.
+    received: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
+    limits: Arc<Limits>,
+    /// The process; another one if it was killed.
+    pid: Mutex<Pid>,
+    ends: AtomicBool,
 }
 
-struct ClientProcess<G: 'static>(Arc<Shared<G>>);
+/// What is under way.
+#[derive(Debug, Default)]
+struct UnderWay {
+    requests: usize,
+    bytes: usize,
+    by_process: HashMap<Pid, usize, foldhash::fast::FixedState>,
+}
+
+/// A request that is under way, as long as this exists.
+struct Place<G: 'static> {
+    shared: Arc<Shared<G>>,
+    of: Pid,
+    bytes: usize,
+}
+
+impl<G: 'static> Place<G> {
+    /// Takes a place for a request of a process.
+    fn take(shared: &Arc<Shared<G>>, of: Pid, bytes: usize) -> Result<Place<G>, String> {
+        let mut under_way = shared.under_way.lock();
+        if under_way.requests >= MOST {
+            return Err(format!("limit: {MOST} requests are under way"));
+        }
+        if under_way.bytes + bytes > MOST_BYTES {
+            return Err(format!(
+                "limit: requests of {MOST_BYTES} bytes are under way"
+            ));
+        }
+        let each = under_way.by_process.entry(of).or_default();
+        if *each >= MOST_EACH {
+            return Err(format!(
+                "limit: {MOST_EACH} requests of the process are under way"
+            ));
+        }
+        *each += 1;
+        under_way.requests += 1;
+        under_way.bytes += bytes;
+        Ok(Place {
+            shared: shared.clone(),
+            of,
+            bytes,
+        })
+    }
+}
+
+impl<G: 'static> Drop for Place<G> {
+    fn drop(&mut self) {
+        let mut under_way = self.shared.under_way.lock();
+        under_way.requests -= 1;
+        under_way.bytes -= self.bytes;
+        if let Some(each) = under_way.by_process.get_mut(&self.of) {
+            *each -= 1;
+            if *each == 0 {
+                under_way.by_process.remove(&self.of);
+            }
+        }
+    }
+}
+
+struct ClientProcess<G: Send + 'static>(
+    Arc<Shared<G>>,
+    #[expect(dead_code, reason = "for its end")] Alive<G>,
+);
+
+/// Dropped with the process.
+struct Alive<G: Send + 'static>(Arc<Shared<G>>);
 
 impl<G: Send + 'static> Native<G> for ClientProcess<G> {
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
@@ -171,10 +259,10 @@ impl<G: Send + 'static> ClientProcess<G> {
         let refused = if message.tag == HTTP_REQUEST {
             let outbound = head::outbound(message.payload.as_slice());
             match outbound {
-                Ok(_) if self.0.under_way.load(Ordering::Relaxed) >= MOST => {
-                    format!("limit: {MOST} requests are under way")
-                }
-                Ok(outbound) => return self.perform(context, (to, reference), outbound),
+                Ok(outbound) => match Place::take(&self.0, to, message.payload.len()) {
+                    Ok(place) => return self.perform(context, (to, reference), (outbound, place)),
+                    Err(limit) => limit,
+                },
                 Err(error) => format!("invalid: {error}"),
             }
         } else {
@@ -185,7 +273,12 @@ impl<G: Send + 'static> ClientProcess<G> {
     }
 
     /// Has the request made with what its sender may do, which only the sender's own turn can tell.
-    fn perform(&self, context: &Context<'_, G>, (to, reference): (Pid, u64), outbound: Outbound) {
+    fn perform(
+        &self,
+        context: &Context<'_, G>,
+        (to, reference): (Pid, u64),
+        (outbound, place): (Outbound, Place<G>),
+    ) {
         let (shared, me) = (self.0.clone(), context.pid());
         let with_its_limits = move |process: &mut Process<G>, _: &System<G>| {
             let (grants, most) = (
@@ -193,7 +286,6 @@ impl<G: Send + 'static> ClientProcess<G> {
                 process.limits().message_bytes,
             );
             let runtime = shared.runtime.clone();
-            shared.under_way.fetch_add(1, Ordering::Relaxed);
             runtime.spawn(async move {
                 let time = outbound.timeout.unwrap_or(TIMEOUT).min(MOST_TIME);
                 let request = shared.fetch(outbound, &grants, most as usize);
@@ -202,7 +294,7 @@ impl<G: Send + 'static> ClientProcess<G> {
                     Ok(Err(why)) => (REFUSED, why.into_bytes()),
                     Err(_) => (REFUSED, b"timeout: no response in time".to_vec()),
                 };
-                shared.under_way.fetch_sub(1, Ordering::Relaxed);
+                drop(place);
                 let payload = Payload::new(&bytes);
                 let reply = move |process: &mut Process<G>, system: &System<G>| {
                     process.reply(system, to, reference, tag, payload);
@@ -211,6 +303,41 @@ impl<G: Send + 'static> ClientProcess<G> {
             });
         };
         let _ = context.system.control(to, with_its_limits);
+    }
+}
+
+/// The process was killed: there is another one at once, as a supervisor would start it.
+impl<G: Send + 'static> Drop for Alive<G> {
+    fn drop(&mut self) {
+        let shared = self.0.clone();
+        if !shared.ends.load(Ordering::Relaxed) {
+            let runtime = shared.runtime.clone();
+            runtime.spawn(async move {
+                while !shared.ends.load(Ordering::Relaxed) && shared.start().is_err() {
+                    // Its name is free in a moment.
+                    tokio::time::sleep(AGAIN).await;
+                }
+            });
+        }
+    }
+}
+
+impl<G: Send + 'static> Shared<G> {
+    /// Starts the process under its name.
+    fn start(self: &Arc<Self>) -> Result<(), ClientError> {
+        let process = ClientProcess(self.clone(), Alive(self.clone()));
+        let body = Body::Native(Some(Box::new(process)));
+        let spec = SpawnSpec::new(body, self.limits.clone(), Payload::empty());
+        let system = &self.system;
+        let pid = system.reserve_for(Requester::Host, &self.limits);
+        let pid = pid.map_err(|_| ClientError::TableFull)?;
+        if system.register(HTTP_CLIENT, pid).is_err() {
+            system.abandon(pid);
+            return Err(ClientError::Name);
+        }
+        *self.pid.lock() = pid;
+        system.start(pid, spec);
+        Ok(())
     }
 }
 
@@ -232,8 +359,13 @@ impl<G: 'static> Shared<G> {
                 ..Grants::default()
             }),
             tls: self.tls.clone(),
+            lookups: self.lookups.clone(),
         };
         let pool = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            // A server that has vanished is noticed.
+            .http2_keep_alive_interval(ALIVE)
+            .http2_keep_alive_timeout(ALIVE)
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(KEPT_EACH)
@@ -296,6 +428,13 @@ impl<G: 'static> Shared<G> {
                 uri = next;
                 continue;
             }
+            // Room for the whole of it, before any of it is read.
+            let size = received.size_hint().upper().unwrap_or(u64::MAX);
+            let size = usize::try_from(size).unwrap_or(usize::MAX).min(most) >> 10;
+            let units = u32::try_from(size + 1)
+                .unwrap_or(u32::MAX)
+                .min((MOST_BYTES >> 10) as u32);
+            let _room = self.received.acquire_many(units).await;
             let body = match Limited::new(received, most).collect().await {
                 Ok(body) => body.to_bytes(),
                 Err(error) if error.is::<LengthLimitError>() => {
@@ -319,8 +458,12 @@ fn redirection(status: StatusCode, headers: &HeaderMap, from: &Uri) -> Option<Ur
     let location = headers.get(LOCATION)?.to_str().ok()?;
     // A fragment is for whoever shows the page.
     let location = location.split('#').next()?;
+    let is_absolute = location.find("://").is_some_and(|at| {
+        let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        location[..at].chars().all(is_scheme)
+    });
     let to: Uri = match location {
-        absolute if absolute.contains("://") => absolute.parse().ok()?,
+        absolute if is_absolute => absolute.parse().ok()?,
         other_host if other_host.starts_with("//") => {
             format!("{}:{other_host}", from.scheme_str()?)
                 .parse()
@@ -383,6 +526,7 @@ fn failed(error: &hyper_util::client::legacy::Error) -> String {
 struct Connector {
     grants: Arc<Grants>,
     tls: TlsConnector,
+    lookups: Arc<Semaphore>,
 }
 
 impl Service<Uri> for Connector {
@@ -407,10 +551,17 @@ impl Service<Uri> for Connector {
 impl Connector {
     async fn connect(&self, uri: &Uri) -> io::Result<Stream> {
         let (host, port) = host_and_port(uri).map_err(io::Error::other)?;
-        let found = tokio::net::lookup_host((host.as_str(), port)).await;
-        let found: Vec<SocketAddr> = found
-            .map_err(|error| io::Error::other(format!("resolve: `{host}`: {error}")))?
-            .collect();
+        // A lookup cannot be given up: its place is taken until the system has answered.
+        let place = self.lookups.clone().acquire_owned().await;
+        let name = host.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let found = (name.as_str(), port).to_socket_addrs();
+            drop(place);
+            found.map(Iterator::collect::<Vec<SocketAddr>>)
+        });
+        let found = found.await.map_err(io::Error::other)?;
+        let found =
+            found.map_err(|error| io::Error::other(format!("resolve: `{host}`: {error}")))?;
         let mut last = io::Error::other(format!("resolve: `{host}` has no address"));
         for address in found {
             if !self.grants.may_reach(address.ip(), port) {
@@ -420,9 +571,13 @@ impl Connector {
                 ));
                 continue;
             }
-            let stream = match TcpStream::connect(address).await {
-                Ok(stream) => stream,
-                Err(error) => {
+            let stream = match timeout(ADDRESS, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => stream,
+                Err(_) => {
+                    last = io::Error::other(format!("connect: {address}: it took too long"));
+                    continue;
+                }
+                Ok(Err(error)) => {
                     last = io::Error::other(format!("connect: {address}: {error}"));
                     continue;
                 }
@@ -477,6 +632,10 @@ mod tests {
         for (location, uri) in [
             ("http://b.com/z#top", "http://b.com/z"),
             ("//b.com/z", "https://b.com/z"),
+            (
+                "/login?next=http://b.com/",
+                "https://a.com/login?next=http://b.com/",
+            ),
             ("/z", "https://a.com/z"),
             ("z", "https://a.com/x/z"),
             ("?p", "https://a.com/x/y?p"),

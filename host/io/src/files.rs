@@ -1,42 +1,63 @@
-//! Files that are served as they are: with ranges, and only if they have changed.
+//! Files that are served as they are: with ranges, and only if they have changed. Links are followed.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use http_body_util::{Either, Empty};
 use hyper::body::Bytes;
+use hyper::header::{IF_RANGE, RANGE};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode, Uri};
 use tower_http::services::{ServeDir, ServeFile};
 
 use crate::answer::{Answer, plain};
 
-/// Serves a file, or with `below` the file with this path below a folder.
+/// Serves a file, or with `below` the file with this path below a folder: its `index.html`, if the path ends with a slash.
 pub(crate) async fn serve(path: &Path, below: Option<&str>, asked: &Parts) -> Answer {
+    let below = below.map(|below| below.trim_start_matches('/'));
     // The folder is the root of the URL.
-    let uri = format!("/{}", below.unwrap_or_default()).parse::<Uri>();
-    let Ok(uri) = uri else {
+    let uri = match below {
+        None => "/".to_owned(),
+        Some(folder) if folder.is_empty() || folder.ends_with('/') => {
+            format!("/{folder}index.html")
+        }
+        Some(file) => format!("/{file}"),
+    };
+    let Ok(uri) = uri.parse::<Uri>() else {
         return plain(StatusCode::BAD_REQUEST, "the path is no path of a file");
     };
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.method_mut() = asked.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = asked.headers.clone();
+    // What the condition is about is not looked at, so the whole file is sent (RFC 9110, section 13.1.5).
+    if request.headers_mut().remove(IF_RANGE).is_some() {
+        request.headers_mut().remove(RANGE);
+    }
     let served = match below {
         // A file beside it that is compressed already is sent to those who can read it.
         Some(_) => {
-            let files = ServeDir::new(path).precompressed_br().precompressed_gzip();
-            files.clone().try_call(request).await
+            let files = ServeDir::new(path).append_index_html_on_directories(false);
+            let mut files = files.precompressed_br().precompressed_gzip();
+            files.try_call(request).await
         }
         None => ServeFile::new(path).try_call(request).await,
     };
+    let none = || plain(StatusCode::NOT_FOUND, "");
     match served {
-        Ok(response) if response.status() == StatusCode::NOT_FOUND => {
-            plain(StatusCode::NOT_FOUND, "")
-        }
-        Ok(response) => response.map(|body| Either::Right(Either::Right(body))),
-        Err(error) => {
-            tracing::warn!("{} cannot be served: {error}", path.display());
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "")
-        }
+        Ok(response) if response.status() == StatusCode::NOT_FOUND => none(),
+        Ok(response) => response.map(|body| Either::Right(Either::Right(Box::pin(body)))),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename => none(),
+            _ => {
+                tracing::warn!("{} cannot be served: {error}", path.display());
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "")
+            }
+        },
     }
 }

@@ -352,9 +352,12 @@ impl<G: Send + 'static> Gateway<G> {
                 tokio::spawn(async move {
                     let settings = address.settings.load_full();
                     let reading = settings.0.limits.reading;
-                    let Some(stream) = encrypted(&address, stream, reading).await else {
-                        return;
+                    let mut stops_meanwhile = stopping.clone();
+                    let stream = tokio::select! {
+                        stream = encrypted(&address, stream, reading) => stream,
+                        () = stops(&mut stops_meanwhile) => None,
                     };
+                    let Some(stream) = stream else { return };
                     let client = (stream, peer);
                     match &settings.0.protocol {
                         Protocol::Http(_) => {

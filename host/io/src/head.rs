@@ -150,10 +150,11 @@ impl<'de> Deserialize<'de> for Octets {
 }
 
 /// Headers that only the host sets.
-const OF_THE_HOST: [&str; 8] = [
+const OF_THE_HOST: [&str; 9] = [
     "connection",
     "content-length",
     "date",
+    "host",
     "keep-alive",
     "proxy-connection",
     "te",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-use crate::settings::Route;
+use crate::settings::{Route, Target};
 
 /// The routes of one address.
 #[derive(Debug, Default)]
@@ -59,6 +59,23 @@ impl Router {
             candidates.push(Candidate {
                 methods: route.methods.clone(),
                 route: index,
+            });
+        }
+        // What is below a folder is also the folder itself, unless another route has its path.
+        for (index, route) in routes.iter().enumerate() {
+            let Target::Folder(_) = route.target else {
+                continue;
+            };
+            let Some((folder, _)) = route.path.split_once("{*") else {
+                continue;
+            };
+            let host = route.host.as_ref().map(|host| host.to_ascii_lowercase());
+            let of_folder = paths.entry((host, folder));
+            of_folder.or_insert_with(|| {
+                vec![Candidate {
+                    methods: route.methods.clone(),
+                    route: index,
+                }]
             });
         }
         let mut router = Router::default();

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,17 +17,17 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::activity::{Activity, Tracked};
 use crate::answer::{Answer, Failure, busy, plain, redirect};
 use crate::connection::{Connection, Kept, Outcome, Receiver};
 use crate::files;
 use crate::gateway::{Address, Held, NoProcess, Shared, stops};
 use crate::head::{self, RequestHead};
 use crate::keyed::Use;
-use crate::patience::{self, Patient};
+use crate::patience::Patient;
 use crate::router::Found;
 use crate::settings::{ConnectionLimits, Protocol, Target, url_path};
 use crate::socket::{self, Socket};
@@ -57,9 +56,9 @@ pub(crate) async fn connection<G: Send + 'static>(
         return;
     };
     let process = Arc::new(process);
-    let sending = patience::Sending::new();
+    let activity = Activity::new();
     let is_encrypted = matches!(stream, Stream::Tls(_));
-    let stream = Patient::new(stream, limits.timeout, sending.clone());
+    let stream = Patient::new(stream, limits.timeout, activity.sending.clone());
     let serving = Arc::new(Serving {
         shared: shared.clone(),
         address: address.clone(),
@@ -68,20 +67,24 @@ pub(crate) async fn connection<G: Send + 'static>(
         is_encrypted,
         held: held.clone(),
         stopping: stopping.clone(),
-        under_way: AtomicUsize::new(0),
-        sending,
-        is_http2: AtomicBool::new(false),
-        last: Mutex::new(Instant::now()),
+        activity: activity.clone(),
     });
     let service = {
         let serving = serving.clone();
         service_fn(move |request| {
             let serving = serving.clone();
-            async move { Ok::<_, Infallible>(serving.handle(request).await) }
+            async move {
+                let under_way = (serving.activity).begin(request.version() == Version::HTTP_2);
+                let answer = serving.handle(request).await;
+                Ok::<_, Infallible>(answer.map(|body| Tracked::new(body, under_way)))
+            }
         })
     };
     let builder = builder(&limits);
-    let looks = limits.idle.unwrap_or(LONG).min(limits.reading) / 4 + Duration::from_millis(1);
+    let shortest = (limits.idle.unwrap_or(LONG))
+        .min(limits.reading)
+        .min(limits.timeout);
+    let looks = shortest / 4 + Duration::from_millis(1);
     // When the client was told that the connection ends.
     let mut told: Option<Instant> = None;
     let mut http =
@@ -105,11 +108,11 @@ pub(crate) async fn connection<G: Send + 'static>(
                 }
             }
             () = tokio::time::sleep(looks) => {
-                if serving.is_slow(limits.reading) {
+                if activity.is_slow(limits.reading) || activity.is_stalled(limits.timeout) {
                     break "timeout";
                 }
-                if limits.idle.is_some_and(|idle| serving.is_idle(idle)) {
-                    // A client of HTTP/2 may not take the responses that it has asked for.
+                if limits.idle.is_some_and(|idle| activity.is_idle(idle)) {
+                    // A client of HTTP/2 may not take what is left of its responses.
                     match told {
                         Some(told) if told.elapsed() >= limits.timeout => break "timeout",
                         Some(_) => {}
@@ -151,47 +154,11 @@ struct Serving<G: 'static> {
     is_encrypted: bool,
     held: Arc<Held>,
     stopping: watch::Receiver<bool>,
-    under_way: AtomicUsize,
-    /// Since when the client sends what is not complete.
-    sending: Arc<patience::Sending>,
-    /// Known with the first request.
-    is_http2: AtomicBool,
-    /// When the last request has ended.
-    last: Mutex<Instant>,
-}
-
-/// Counts a request as long as it exists.
-struct UnderWay<'a>(&'a AtomicUsize, &'a Mutex<Instant>, &'a patience::Sending);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        *self.1.lock() = Instant::now();
-        // What has arrived meanwhile was its body, or is the next request: its time begins now.
-        self.2.end();
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    activity: Arc<Activity>,
 }
 
 impl<G: Send + 'static> Serving<G> {
-    fn is_idle(&self, idle: Duration) -> bool {
-        self.under_way.load(Ordering::Relaxed) == 0 && self.last.lock().elapsed() >= idle
-    }
-
-    /// Returns whether the client has taken too long for the head of a request. With HTTP/2, what arrives between requests
-    /// need not be one.
-    fn is_slow(&self, reading: Duration) -> bool {
-        !self.is_http2.load(Ordering::Relaxed)
-            && self.under_way.load(Ordering::Relaxed) == 0
-            && self.sending.time() >= reading
-    }
-
     async fn handle(&self, request: Request<Incoming>) -> Answer {
-        self.sending.end();
-        if request.version() == Version::HTTP_2 {
-            self.is_http2.store(true, Ordering::Relaxed);
-        }
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        let _under_way = UnderWay(&self.under_way, &self.last, &self.sending);
         let began = Instant::now();
         let settings = self.address.settings.load_full();
         if !settings.0.access_log {

@@ -36,6 +36,8 @@ use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Bytes that are read at once. A socket at rest keeps a buffer of this size.
 const READ: usize = 1 << 10;
+/// How long a client may take for its end when the node stops.
+const STOPPING: Duration = Duration::from_secs(1);
 /// An end of time that a timer can have.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Bytes of a reason in a frame that closes (RFC 6455, section 5.5).
@@ -189,7 +191,12 @@ pub(crate) async fn serve<G: Send + 'static>(socket: Socket<G>, stream: Upgraded
 
 /// Closes a socket, and tells its owner.
 async fn finish<G: Send + 'static>(socket: Socket<G>, mut stream: Stream, end: End) {
-    let reading = socket.limits.reading;
+    let is_stopping = *socket.stopping.borrow();
+    let reading = if is_stopping {
+        STOPPING
+    } else {
+        socket.limits.reading
+    };
     if let Some((code, reason)) = &end.frame {
         let frame = CloseFrame {
             code: CloseCode::from(*code),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use exuvia_process::Payload;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, PortEvent};
 use crate::gateway::{Address, Shared, stops};
@@ -22,6 +22,8 @@ use crate::tls::Stream;
 
 /// Bytes that are read at once.
 const READ: usize = 16 << 10;
+/// How long a client may take for its end when the node stops.
+const STOPPING: Duration = Duration::from_secs(1);
 /// An end of time that a timer can have.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -75,17 +77,33 @@ pub(crate) async fn connection<G: Send + 'static>(
         buffer: Vec::new(),
         has_read_all: false,
         has_written_all: false,
+        is_killed: false,
     };
-    let (reason, is_told) = serving.run(stopping).await;
-    if reason == "closed" && serving.stream.shutdown().await.is_ok() && !serving.has_read_all {
-        linger(&mut serving.stream, limits.reading).await;
-    }
-    drop(serving);
+    let (reason, is_told) = serving.run(stopping.clone()).await;
     connection.set_reason(reason);
-    if !is_told {
-        let closed = head::closed(if reason == "closed" { 1000 } else { 1006 }, reason);
-        connection.close(closed).await;
-    }
+    let mut stream = serving.stream;
+    let (has_read_all, is_killed) = (serving.has_read_all, serving.is_killed);
+    let finish = async {
+        if reason != "closed" || is_killed {
+            return;
+        }
+        let time = if *stopping.borrow() {
+            STOPPING
+        } else {
+            limits.reading
+        };
+        let ends = timeout(time, stream.shutdown()).await;
+        if matches!(ends, Ok(Ok(()))) && !has_read_all {
+            linger(&mut stream, time).await;
+        }
+    };
+    let tell = async {
+        if !is_told {
+            let closed = head::closed(if reason == "closed" { 1000 } else { 1006 }, reason);
+            connection.close(closed).await;
+        }
+    };
+    tokio::join!(finish, tell);
 }
 
 struct Serving<'a, G: 'static> {
@@ -98,6 +116,8 @@ struct Serving<'a, G: 'static> {
     has_read_all: bool,
     /// The owner sends no more.
     has_written_all: bool,
+    /// The process of the connection was killed.
+    is_killed: bool,
 }
 
 impl<G: Send + 'static> Serving<'_, G> {
@@ -119,14 +139,19 @@ impl<G: Send + 'static> Serving<'_, G> {
                             let connection = self.connection;
                             let end = tokio::select! {
                                 end = self.write(queue) => end,
-                                () = connection.ended() => return ("closed", true),
+                                () = connection.ended() => {
+                                    self.is_killed = true;
+                                    return ("closed", true);
+                                }
                             };
                             if let Some(end) = end {
                                 return end;
                             }
                         }
                         // What it had sent is written.
-                        PortEvent::OwnerEnded(_) | PortEvent::Closed => {
+                        PortEvent::OwnerEnded(_) => return ("closed", true),
+                        PortEvent::Closed => {
+                            self.is_killed = true;
                             return ("closed", true);
                         }
                     }
@@ -161,7 +186,12 @@ impl<G: Send + 'static> Serving<'_, G> {
         for outgoing in queue {
             let written = match outgoing.tag {
                 SOCKET_DATA | SOCKET_TEXT if !self.has_written_all => {
-                    self.stream.write_all(outgoing.payload.as_slice()).await
+                    let written = self.stream.write_all(outgoing.payload.as_slice()).await;
+                    // An encrypted connection keeps a part for itself otherwise.
+                    match written {
+                        Ok(()) => self.stream.flush().await,
+                        error => error,
+                    }
                 }
                 SOCKET_END | SOCKET_CLOSE => {
                     self.has_written_all = true;

@@ -626,8 +626,9 @@ fn files_are_served_as_they_are() {
         .strip_prefix("last-modified: ")
         .unwrap()
         .to_owned();
-    let mut with = |path: &str, header: &str| {
+    let with = |path: &str, header: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{header}\r\n\r\n");
+        let mut client = Client::new(address);
         client.send(request.as_bytes());
         client.response(false)
     };
@@ -656,11 +657,20 @@ fn files_are_served_as_they_are() {
         "/static/..%2fsecret.txt",
         "/static/deep/..%2f..%2fsecret.txt",
         "/static/%2fetc/passwd",
+        "/static/deep",
+        "/static//deep",
+        "/static/app.js/more",
+        "/static/x%00y",
     ] {
         let response = client.ask("GET", path);
-        assert_ne!(response.status, 200, "{path}: {}", response.text());
+        assert_eq!(response.status, 404, "{path}: {}", response.text());
         assert!(!response.text().contains("secret"), "{path}");
     }
+    for home in ["/static/", "/static//"] {
+        assert_eq!(client.ask("GET", home).text(), "<h1>home</h1>", "{home}");
+    }
+    let whole = with("/static/app.js", "range: bytes=1-2\r\nif-range: \"old\"");
+    assert_eq!((whole.status, whole.text().as_str()), (200, "long"));
     assert_eq!(client.ask("POST", "/static/app.js").status, 405);
     let head = client.ask("HEAD", "/static/deep/a%20b.txt");
     assert_eq!(head.status, 200);

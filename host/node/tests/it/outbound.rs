@@ -5,12 +5,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use exuvia_node::abi::Code;
 use exuvia_node::process::{Destination, Grants};
 use exuvia_node::{Limits, Node};
 use rmpv::Value;
 
-use crate::guests::{self, deploy};
-use crate::puppet::{self, Puppet, ROOM};
+use crate::guests::{self, deploy, eventually};
+use crate::puppet::{self, DATA, Puppet, ROOM};
 use crate::wasi;
 
 const REQUEST: u32 = 0xffff_ff10;
@@ -159,7 +160,8 @@ fn get(guest: &Puppet, url: &str) -> Result<(u16, String), String> {
 fn a_guest_reaches_what_it_is_granted() {
     let server = Server::start();
     let (node, guest) = node(&["127.0.0.0/8:*"]);
-    let headers = Value::Array(vec![Value::Array(vec!["X-One".into(), "yes".into()])]);
+    let pair = |name: &str, value: &str| Value::Array(vec![name.into(), value.into()]);
+    let headers = Value::Array(vec![pair("X-One", "yes"), pair("Host", "other.com")]);
     let head = [
         ("method", "POST".into()),
         ("url", server.url("/echo").into()),
@@ -170,6 +172,12 @@ fn a_guest_reaches_what_it_is_granted() {
     assert!(text.starts_with("POST /echo HTTP/1.1"), "{text}");
     assert!(text.to_lowercase().contains("x-one: yes"), "{text}");
     assert!(text.ends_with("hello"), "{text}");
+    let host = format!("host: {}", server.address);
+    assert!(
+        text.to_lowercase().contains(&host),
+        "it is not the guest's to say: {text}"
+    );
+    assert!(!text.contains("other.com"), "{text}");
     assert_eq!(get(&guest, &server.url("/none")), Ok((404, String::new())));
     for _ in 0..20 {
         assert_eq!(get(&guest, &server.url("/none")), Ok((404, String::new())));
@@ -322,5 +330,45 @@ fn a_guest_that_ends_leaves_the_client_in_order() {
     ending.kill();
     ending.wait_for_end();
     assert_eq!(get(&guest, &server.url("/none")), Ok((404, String::new())));
+    node.halt();
+}
+
+#[test]
+fn the_client_is_the_hosts() {
+    let server = Server::start();
+    let (node, guest) = node(&["127.0.0.1:*"]);
+    let client = node.find("exuvia.http").unwrap();
+    // Nobody else takes its name.
+    guest
+        .name("register", b"exuvia.other", guest.pid)
+        .is(Code::Denied);
+    guest
+        .act("unregister", &[DATA, 11], b"exuvia.http")
+        .is(Code::Denied);
+    assert_eq!(node.find("exuvia.http").unwrap(), client);
+    // And if it is killed there is another one.
+    guest.on("kill", client).ok();
+    eventually("another one", || {
+        node.find("exuvia.http").is_ok_and(|pid| pid != client)
+    });
+    assert_eq!(get(&guest, &server.url("/none")), Ok((404, String::new())));
+    node.halt();
+}
+
+#[test]
+fn one_process_does_not_take_all_places() {
+    let server = Server::start();
+    let (node, greedy) = node(&["127.0.0.1:*"]);
+    let other = self::guest(&node, &["127.0.0.1:*"]);
+    let client = node.find("exuvia.http").unwrap();
+    let mut bytes = Vec::new();
+    let head = vec![("url".into(), server.url("/silent").into())];
+    rmpv::encode::write_value(&mut bytes, &Value::Map(head)).unwrap();
+    for _ in 0..1_000 {
+        greedy.request(client, REQUEST, &bytes).ok();
+    }
+    let error = get(&greedy, &server.url("/none")).unwrap_err();
+    assert!(error.starts_with("limit: "), "{error}");
+    assert_eq!(get(&other, &server.url("/none")), Ok((404, String::new())));
     node.halt();
 }

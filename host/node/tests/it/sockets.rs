@@ -172,6 +172,10 @@ timeout = "2s"
 
 /// Boots an app. Returns the addresses of HTTP and of TCP.
 fn boot() -> (App, SocketAddr, SocketAddr) {
+    boot_with(LISTEN)
+}
+
+fn boot_with(listen: &str) -> (App, SocketAddr, SocketAddr) {
     let folder = tempfile::tempdir().unwrap();
     let mut text = "[app]\nname = \"test\"\n".to_owned();
     for (name, guest) in [
@@ -184,7 +188,7 @@ fn boot() -> (App, SocketAddr, SocketAddr) {
         std::fs::write(folder.path().join(name).with_extension("wasm"), wasm).unwrap();
         writeln!(text, "[modules.{name}]\npath = \"{name}.wasm\"").unwrap();
     }
-    text += LISTEN;
+    text += listen;
     std::fs::write(folder.path().join("exuvia.toml"), text).unwrap();
     let manifest = Manifest::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
     let options = boot_options(&manifest);
@@ -589,6 +593,33 @@ fn a_response_that_never_ends_does_not_hold_up_the_node() {
     assert_eq!(rest, "0\r\n\r\n", "it ends in order");
     let report = stopping.join().unwrap();
     assert!(report.orderly && report.left == 0, "{report:?}");
+}
+
+#[test]
+fn a_response_may_take_longer_than_any_time_of_a_connection() {
+    let short = LISTEN.replace(
+        "timeout = \"2s\"\nidle = \"10s\"",
+        "timeout = \"100ms\"\nreading = \"100ms\"\nidle = \"100ms\"",
+    );
+    let (app, http, _) = boot_with(&short);
+    let mut stream = connected(http);
+    // A byte of the next request lies there all the time.
+    stream
+        .write_all(b"GET /events HTTP/1.1\r\nhost: a\r\n\r\nG")
+        .unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(1_500)))
+        .unwrap();
+    let mut seen = Vec::new();
+    let error = stream.read_to_end(&mut seen).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "it is still open");
+    assert!(
+        seen.ends_with(b"first,\r\n"),
+        "{}",
+        String::from_utf8_lossy(&seen)
+    );
+    drop(stream);
+    app.stop(PATIENCE);
 }
 
 #[test]

@@ -13,12 +13,25 @@ pub fn valid_name(name: &[u8]) -> Result<&str, Code> {
     std::str::from_utf8(name).map_err(|_| Code::BadArgument)
 }
 
+/// Names that begin so are of the host: others trust whom they find under them.
+const OF_THE_HOST: &str = "exuvia.";
+
+/// Checks a name that a guest wants to give or to release.
+fn own_name(name: &[u8]) -> Result<&str, Code> {
+    let name = valid_name(name)?;
+    match name.starts_with(OF_THE_HOST) {
+        true => Err(Code::Denied),
+        false => Ok(name),
+    }
+}
+
 impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
     /// Gives a name to a process. Returns [`Code::NameTaken`], [`Code::NoProc`] if the process has
-    /// ended, [`Code::Limit`] if it has too many names, or [`Code::BadArgument`].
+    /// ended, [`Code::Limit`] if it has too many names, [`Code::Denied`] for a name of the host, or
+    /// [`Code::BadArgument`].
     pub fn register(&mut self, name: &[u8], pid: Pid) -> CallResult<()> {
         self.known(pid)?;
-        let name = valid_name(name)?;
+        let name = own_name(name)?;
         if let Some(registration) = self.system.register_undoably(name, pid)? {
             let name = name.to_owned();
             self.on_rollback(move |_, system| system.names.undo(&name, registration));
@@ -28,7 +41,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
 
     /// Releases a name. Returns [`Code::NoProc`] if no process has it.
     pub fn unregister(&mut self, name: &[u8]) -> CallResult<()> {
-        let name = valid_name(name)?;
+        let name = own_name(name)?;
         let registration = self.system.names.take(name).ok_or(Code::NoProc)?;
         let name = name.to_owned();
         self.on_rollback(move |_, system| system.undo_unregister(&name, registration));

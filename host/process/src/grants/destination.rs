@@ -62,6 +62,17 @@ impl Destination {
     }
 }
 
+/// Makes a network. One of IPv4 that is written as IPv6 is one of IPv4.
+fn network(address: IpAddr, bits: u8) -> Result<Hosts, String> {
+    match (address, plain(address)) {
+        (IpAddr::V6(_), address @ IpAddr::V4(_)) => match bits.checked_sub(96) {
+            Some(bits) => Ok(Hosts::Network(address, bits)),
+            None => Err("such a prefix has IPv4 and IPv6 addresses: write them apart".into()),
+        },
+        (address, _) => Ok(Hosts::Network(address, bits)),
+    }
+}
+
 fn is_below(name: &str, outer: &str) -> bool {
     name.strip_suffix(outer)
         .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
@@ -143,7 +154,7 @@ impl FromStr for Destination {
                 let most = if address.is_ipv4() { 32 } else { 128 };
                 let bits = bits.parse().ok().filter(|bits| *bits <= most);
                 let bits = bits.ok_or_else(|| format!("a prefix has at most {most} bits"))?;
-                Hosts::Network(address, bits)
+                network(address, bits)?
             }
             None => Destination::host(host)?,
         };
@@ -158,7 +169,7 @@ impl Destination {
             .and_then(|host| host.strip_suffix(']'));
         if let Ok(address) = literal.unwrap_or(host).parse::<IpAddr>() {
             let bits = if address.is_ipv4() { 32 } else { 128 };
-            return Ok(Hosts::Network(address, bits));
+            return network(address, bits);
         }
         let (name, is_below) = match host.strip_prefix("*.") {
             Some(name) => (name, true),
@@ -224,6 +235,9 @@ mod tests {
             ("10.0.0.0/8:*", "11.1.2.3", 80, false),
             ("10.0.0.0/8:*", "::ffff:10.1.2.3", 80, true),
             ("127.0.0.1:80", "127.0.0.1", 80, true),
+            ("[::ffff:10.0.0.0]/104:*", "10.1.2.3", 80, true),
+            ("[::ffff:10.0.0.0]/104:*", "11.1.2.3", 80, false),
+            ("[::]/0:*", "10.1.2.3", 80, false),
             ("[fd00::]/8:80", "[fd00::1]", 80, true),
             ("[::1]:80", "::1", 80, true),
             ("0.0.0.0/0:*", "8.8.8.8", 1, true),
@@ -248,6 +262,7 @@ mod tests {
             ("10.0.0.0/33:1", "a prefix has at most 32 bits"),
             ("example.com/8:1", "`example.com` is no address"),
             (":1", "`` is no name"),
+            ("[::ffff:10.0.0.0]/16:1", "such a prefix has IPv4 and IPv6"),
         ] {
             let found = text.parse::<Destination>().unwrap_err();
             assert!(found.starts_with(error), "{text}: {found}");
@@ -290,6 +305,8 @@ mod tests {
             "(\\*\\.)?[ab](\\.[ab]){0,2}",
             (any::<u8>(), 0_u8..=32).prop_map(|(a, bits)| format!("10.{a}.0.0/{bits}")),
             (any::<u8>(), 0_u8..=128).prop_map(|(a, bits)| format!("[fd{a:02x}::]/{bits}")),
+            (any::<u8>(), 96_u8..=128).prop_map(|(a, bits)| format!("[::ffff:10.{a}.0.0]/{bits}")),
+            (0_u8..=128).prop_map(|bits| format!("[::]/{bits}")),
         ];
         let ports = prop_oneof![
             Just("*".to_owned()),
@@ -309,7 +326,7 @@ mod tests {
         fn what_is_covered_is_no_more(
             outer in destination(),
             inner in destination(),
-            host in "[ab](\\.[ab]){0,3}|10\\.[0-9]{1,2}\\.0\\.[0-9]",
+            host in "[ab](\\.[ab]){0,3}|10\\.[0-9]{1,2}\\.0\\.[0-9]|::[0-9]|fd0[0-9]::1|::ffff:10\\.0\\.0\\.[0-9]",
             port in 1_u16..4,
         ) {
             prop_assert!(outer.covers(&outer));
