@@ -58,6 +58,8 @@ pub const CASES: &[Case] = &[
             "true",
             "Err(BadArgument)",
             "Err(BadArgument)",
+            "Err(Denied)",
+            "Err(Denied)",
             "Ok(())",
             "Err(NoProc(Reason(3)))",
             "Err(NoProc(Reason(3)))",
@@ -71,6 +73,8 @@ pub const CASES: &[Case] = &[
             notes.note(exuvia::whereis("conformance") == Ok(me));
             notes.note(exuvia::register("", me));
             notes.note(exuvia::register(&"x".repeat(256), me));
+            notes.note(exuvia::register("exuvia.http", me));
+            notes.note(exuvia::unregister("exuvia.http"));
             notes.note(exuvia::unregister("conformance"));
             notes.note(exuvia::unregister("conformance"));
             notes.note(exuvia::whereis("conformance"));

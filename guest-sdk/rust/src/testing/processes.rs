@@ -136,6 +136,9 @@ pub(crate) fn trap_exit(on: bool) -> bool {
     world(|world| std::mem::replace(&mut world.trapping, on))
 }
 
+/// Names that begin so are of the host.
+const OF_THE_HOST: &str = "exuvia.";
+
 pub(crate) fn register(name: &str, pid: Pid) -> i32 {
     if let Some(node) = current() {
         return node
@@ -144,6 +147,9 @@ pub(crate) fn register(name: &str, pid: Pid) -> i32 {
     }
     if !is_name(name) {
         return Code::BadArgument as i32;
+    }
+    if name.starts_with(OF_THE_HOST) {
+        return Code::Denied as i32;
     }
     world(|world| match world.names.get(name) {
         Some(its) if *its != pid => Code::NameTaken as i32,
@@ -160,6 +166,9 @@ pub(crate) fn unregister(name: &str) -> i32 {
     }
     if !is_name(name) {
         return Code::BadArgument as i32;
+    }
+    if name.starts_with(OF_THE_HOST) {
+        return Code::Denied as i32;
     }
     world(|world| match world.names.remove(name) {
         Some(_) => Code::Ok as i32,
