@@ -137,7 +137,7 @@ fn echoes(path: &'static str) -> impl FnMut(&World) + Send + 'static {
             world.is_right();
         }
         number += 4;
-        if number % 200 == 0 {
+        if number.is_multiple_of(200) {
             socket.close(None).unwrap();
             while socket.read().is_ok() {}
             connection = None;
