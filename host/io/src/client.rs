@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -40,6 +40,7 @@ use tower_service::Service;
 use crate::error::ClientError;
 use crate::head::{self, Outbound};
 use crate::tags::{HTTP_REQUEST, HTTP_RESPONSE, REFUSED};
+use crate::threads::Threads;
 use crate::tls::Stream;
 
 /// The name under which guests find the process.
@@ -77,7 +78,7 @@ const SETS: usize = 64;
 /// The process that makes requests for guests, and its threads. Dropped, it ends them.
 pub struct HttpClient<G: 'static> {
     shared: Arc<Shared<G>>,
-    runtime: Option<Runtime>,
+    _threads: Threads,
 }
 
 impl<G: 'static> std::fmt::Debug for HttpClient<G> {
@@ -95,15 +96,10 @@ impl<G: Send + 'static> HttpClient<G> {
     ///
     /// If it has no threads, or no process, or another process has the name.
     pub fn start(system: Arc<System<G>>, limits: &Arc<Limits>) -> Result<Self, ClientError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("exuvia-out")
-            .enable_all()
-            .build()
-            .map_err(ClientError::Threads)?;
+        let threads = Threads::start(1, "exuvia-out").map_err(ClientError::Threads)?;
         let shared = Arc::new(Shared {
             system: system.clone(),
-            runtime: runtime.handle().clone(),
+            runtime: threads.handle().clone(),
             tls: TlsConnector::from(Arc::new(tls()?)),
             clients: Mutex::default(),
             under_way: Mutex::default(),
@@ -115,7 +111,7 @@ impl<G: Send + 'static> HttpClient<G> {
         });
         let client = HttpClient {
             shared: shared.clone(),
-            runtime: Some(runtime),
+            _threads: threads,
         };
         shared.start()?;
         Ok(client)
@@ -132,9 +128,6 @@ impl<G: 'static> Drop for HttpClient<G> {
         self.shared.ends.store(true, Ordering::Relaxed);
         let pid = *self.shared.pid.lock();
         let _ = self.shared.system.signal(pid, exit);
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

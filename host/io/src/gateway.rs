@@ -12,7 +12,7 @@ use exuvia_process::{Body, Limits, NameError, System};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -23,6 +23,7 @@ use crate::router::Router;
 use crate::serve;
 use crate::settings::{Listen, Protocol};
 use crate::tcp;
+use crate::threads::Threads;
 use crate::tls::{Stream, Tls};
 
 /// One thread for so many cores, but at least one.
@@ -152,7 +153,7 @@ pub(crate) async fn stops(stopping: &mut watch::Receiver<bool>) {
 /// All listeners of a node. Dropped, it closes them and all connections at once; see [`Gateway::stop`].
 pub struct Gateway<G: 'static> {
     shared: Arc<Shared<G>>,
-    runtime: Option<Runtime>,
+    threads: Threads,
     open: Mutex<Vec<Open>>,
     /// Set when connections are to end as soon as they have no request under way.
     stopping: watch::Sender<bool>,
@@ -190,12 +191,7 @@ impl<G: Send + 'static> Gateway<G> {
         sources: Option<PathBuf>,
     ) -> Result<Gateway<G>, ListenError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads((cores / CORES).max(1))
-            .thread_name("exuvia-io")
-            .enable_all()
-            .build()
-            .map_err(ListenError::Threads)?;
+        let threads = Threads::start(cores / CORES, "exuvia-io").map_err(ListenError::Threads)?;
         let keyed = Keyed::start(&system, &guests, &limits);
         let keyed = keyed.map_err(|_| ListenError::TableFull)?;
         let (stopping, _) = watch::channel(false);
@@ -207,24 +203,22 @@ impl<G: Send + 'static> Gateway<G> {
                 keyed,
                 sources,
             }),
-            runtime: Some(runtime),
+            threads,
             open: Mutex::default(),
             stopping,
             under_way: Arc::new(()),
         };
         gateway.set(listen)?;
-        if let Some(runtime) = &gateway.runtime {
-            let shared = Arc::downgrade(&gateway.shared);
-            runtime.spawn(async move {
-                loop {
-                    tokio::time::sleep(keyed::LOOK).await;
-                    let Some(shared) = shared.upgrade() else {
-                        return;
-                    };
-                    shared.keyed.end_idle();
-                }
-            });
-        }
+        let shared = Arc::downgrade(&gateway.shared);
+        gateway.threads.handle().spawn(async move {
+            loop {
+                tokio::time::sleep(keyed::LOOK).await;
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                shared.keyed.end_idle();
+            }
+        });
         Ok(gateway)
     }
 
@@ -257,9 +251,7 @@ impl<G: Send + 'static> Gateway<G> {
     ///
     /// As [`Gateway::start`].
     pub fn set(&self, listen: Vec<Listen>) -> Result<(), ListenError> {
-        let Some(runtime) = &self.runtime else {
-            return Ok(());
-        };
+        let runtime = self.threads.handle();
         let mut routed = Vec::new();
         for listen in listen {
             let routes = match &listen.protocol {
@@ -322,7 +314,7 @@ impl<G: Send + 'static> Gateway<G> {
 
     fn accept(
         &self,
-        runtime: &Runtime,
+        runtime: &Handle,
         listener: TcpListener,
         address: Arc<Address>,
     ) -> JoinHandle<()> {
@@ -381,14 +373,13 @@ impl<G: Send + 'static> Gateway<G> {
             open.accepting.abort();
         }
         self.stopping.send_replace(true);
-        if let Some(runtime) = &self.runtime {
-            let ended = async {
-                while Arc::strong_count(&self.under_way) > 1 {
-                    tokio::time::sleep(CLOSING).await;
-                }
-            };
-            let _ = runtime.block_on(async { tokio::time::timeout(patience, ended).await });
-        }
+        let ended = async {
+            while Arc::strong_count(&self.under_way) > 1 {
+                tokio::time::sleep(CLOSING).await;
+            }
+        };
+        let runtime = self.threads.handle();
+        let _ = runtime.block_on(async { tokio::time::timeout(patience, ended).await });
         self.shared.keyed.stop();
         began.elapsed()
     }
@@ -397,13 +388,10 @@ impl<G: Send + 'static> Gateway<G> {
 impl<G: 'static> Drop for Gateway<G> {
     fn drop(&mut self) {
         self.shared.keyed.stop();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
-fn bind(runtime: &Runtime, address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn bind(runtime: &Handle, address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let _context = runtime.enter();
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;

@@ -31,6 +31,7 @@ mod socket;
 mod stream;
 pub mod tags;
 mod tcp;
+mod threads;
 mod tls;
 
 pub use client::{HTTP_CLIENT, HttpClient};

@@ -565,7 +565,8 @@ fn a_response_whose_process_fails_is_cut_off() {
         http,
         "GET /cut HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
     );
-    assert!(response.contains("first,"), "{response}");
+    // What was not sent yet may be lost with it.
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     assert!(
         !response.ends_with("0\r\n\r\n"),
         "it looks complete: {response:?}"
