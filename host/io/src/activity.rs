@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::patience::Sending;
+use crate::patience::Receiving;
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Activity {
     /// When the last one was.
     last: Mutex<Instant>,
     /// Since when the client sends what is not complete.
-    pub(crate) sending: Arc<Sending>,
+    pub(crate) receiving: Arc<Receiving>,
     /// Known with the first request.
     is_http2: AtomicBool,
     /// The bodies that the connection has not asked for more, and since when: their clients take nothing.
@@ -36,7 +36,7 @@ impl Activity {
         Arc::new(Activity {
             under_way: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
-            sending: Sending::new(),
+            receiving: Receiving::new(),
             is_http2: AtomicBool::new(false),
             waiting: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -45,7 +45,7 @@ impl Activity {
 
     /// A request has begun. It is under way as long as what is returned exists.
     pub(crate) fn begin(self: &Arc<Self>, is_http2: bool) -> UnderWay {
-        self.sending.end();
+        self.receiving.end();
         if is_http2 {
             self.is_http2.store(true, Ordering::Relaxed);
         }
@@ -66,7 +66,7 @@ impl Activity {
     pub(crate) fn is_slow(&self, reading: Duration) -> bool {
         !self.is_http2.load(Ordering::Relaxed)
             && self.under_way.load(Ordering::Relaxed) == 0
-            && self.sending.time() >= reading
+            && self.receiving.time() >= reading
     }
 
     /// Returns whether a response has been waiting for so long until its client takes something.
@@ -99,7 +99,7 @@ impl Drop for UnderWay {
         self.waits_no_more();
         *self.activity.last.lock() = Instant::now();
         // What has arrived meanwhile was its body, or is the next request: its time begins now.
-        self.activity.sending.end();
+        self.activity.receiving.end();
         self.activity.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }

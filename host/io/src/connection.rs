@@ -4,10 +4,10 @@
 //! process completes what the task waits for when the reply, or the end of the receiver, arrives. It traps
 //! exits: it ends when the connection does, and the connection ends when it is killed.
 
-use std::collections::{HashMap, VecDeque};
+mod owner;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Reason};
 use exuvia_process::{
@@ -18,14 +18,10 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 
+pub(crate) use self::owner::PortEvent;
 use crate::gateway::{Guests, NewProcess, NoProcess};
-use crate::port::{Outgoing, Port};
-use crate::tags::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT, SOCKET_CLOSE, SOCKET_OPEN};
-
-/// How long a process that is told that its socket has been closed may take to acknowledge it.
-const CLOSING: Duration = Duration::from_secs(5);
-/// After how long a full mailbox is tried again.
-const FULL: Duration = Duration::from_millis(10);
+use crate::port::Port;
+use crate::tags::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT};
 
 /// How a request of a connection ended.
 #[derive(Debug)]
@@ -60,17 +56,6 @@ pub(crate) enum Receiver {
     New(String),
     /// The process of this module that the connection has.
     OfConnection(String),
-}
-
-/// What happens to the port of a connection.
-#[derive(Debug)]
-pub(crate) enum PortEvent {
-    /// This is to be written.
-    Write(VecDeque<Outgoing>),
-    /// The owner has ended; all that it had sent came before.
-    OwnerEnded(ExitReason),
-    /// The process of the connection has ended.
-    Closed,
 }
 
 /// A connection, for its tasks. Dropped, it ends the process.
@@ -124,6 +109,14 @@ struct Request {
 }
 
 impl State {
+    /// Drops what waits to be written; what comes is refused.
+    fn close(&mut self) {
+        self.is_closing = true;
+        if let Some(port) = &mut self.port {
+            drop(port.take_queue());
+        }
+    }
+
     fn take(&mut self, reference: u64) -> Option<Request> {
         let request = self.requests.remove(&reference)?;
         self.references.remove(&request.number);
@@ -352,187 +345,11 @@ impl<G: Send + 'static> Connection<G> {
         let _ = self.system.control(self.pid, start);
         started.await.unwrap_or(Err(NoProcess::Stopping))
     }
-
-    /// Opens the port: its owner is told with a message.
-    pub(crate) fn open(&self, owner: Pid, message: Payload) {
-        let shared = self.shared.clone();
-        let open = move |process: &mut Process<G>, system: &System<G>| {
-            let port = Port::open(process, system, owner);
-            shared.state.lock().port = Some(Box::new(port));
-            // If its mailbox is full, the owner sees the socket by what arrives.
-            let open = Envelope::message(process.pid(), SOCKET_OPEN, message);
-            let _ = system.send(owner, open);
-            shared.credit.notify_one();
-            shared.to_write.notify_one();
-        };
-        let _ = self.system.control(self.pid, open);
-    }
-
-    /// Waits until the owner may get something more. Returns false if it has ended.
-    pub(crate) async fn credit(&self) -> bool {
-        loop {
-            let credit = self.shared.credit.notified();
-            if *self.ended.borrow() {
-                return false;
-            }
-            match &self.shared.state.lock().port {
-                Some(port) if port.owner_ended().is_some() => return false,
-                Some(port) if port.has_credit() => return true,
-                _ => {}
-            }
-            tokio::select! {
-                () = credit => {}
-                () = self.ended() => return false,
-            }
-        }
-    }
-
-    /// Has the owner get something that has arrived.
-    pub(crate) fn deliver(&self, tag: u32, payload: Payload) {
-        if let Some(port) = &mut self.shared.state.lock().port {
-            port.promise(payload.len());
-        }
-        let (shared, again) = (self.shared.clone(), self.again());
-        let deliver = move |process: &mut Process<G>, system: &System<G>| {
-            let mut state = shared.state.lock();
-            let Some(port) = &mut state.port else { return };
-            match port.deliver(process, system, tag, payload) {
-                true => {
-                    drop(state);
-                    // Whoever waits for the end waits for this too.
-                    shared.credit.notify_one();
-                }
-                false => again(),
-            }
-        };
-        let _ = self.system.control(self.pid, deliver);
-    }
-
-    /// Returns what has a full mailbox tried again after a moment.
-    fn again(&self) -> impl FnOnce() + Send + 'static {
-        let (system, pid) = (self.system.clone(), self.pid);
-        let (shared, runtime) = (self.shared.clone(), self.runtime.clone());
-        move || {
-            runtime.spawn(async move {
-                let has_room = Arc::new(AtomicBool::new(false));
-                while !has_room.load(Ordering::Relaxed) {
-                    tokio::time::sleep(FULL).await;
-                    let (shared, has_room) = (shared.clone(), has_room.clone());
-                    let deliver = move |process: &mut Process<G>, system: &System<G>| {
-                        let mut state = shared.state.lock();
-                        let port = state.port.as_mut();
-                        let all = port.is_none_or(|port| port.deliver_refused(process, system));
-                        drop(state);
-                        if all {
-                            has_room.store(true, Ordering::Relaxed);
-                            shared.credit.notify_one();
-                        }
-                    };
-                    if system.control(pid, deliver).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    }
-
-    /// Waits for something to write, or for the end of the owner or of the process.
-    pub(crate) async fn port_event(&self) -> PortEvent {
-        loop {
-            let to_write = self.shared.to_write.notified();
-            {
-                let mut state = self.shared.state.lock();
-                if let Some(port) = &mut state.port {
-                    let was_full = port.is_full();
-                    let queue = port.take_queue();
-                    if !queue.is_empty() {
-                        drop(state);
-                        if was_full {
-                            // It takes messages again.
-                            let _ = self.system.control(self.pid, |_, _| {});
-                        }
-                        return PortEvent::Write(queue);
-                    }
-                    if let Some(reason) = port.owner_ended() {
-                        return PortEvent::OwnerEnded(reason.clone());
-                    }
-                }
-            }
-            tokio::select! {
-                () = to_write => {}
-                () = self.ended() => return PortEvent::Closed,
-            }
-        }
-    }
-
-    /// Tells those who want to know it that something has been written.
-    pub(crate) fn acknowledge(&self, all: Vec<(Pid, u64)>) {
-        self.reply(all, 0, Payload::empty());
-    }
-
-    /// Tells those who want to know it that something is not written, and why.
-    pub(crate) fn refuse(&self, all: Vec<(Pid, u64)>, why: &str) {
-        self.reply(all, REFUSED, Payload::new(why.as_bytes()));
-    }
-
-    fn reply(&self, all: Vec<(Pid, u64)>, tag: u32, payload: Payload) {
-        if all.is_empty() {
-            return;
-        }
-        let reply = move |process: &mut Process<G>, system: &System<G>| {
-            for (to, reference) in all {
-                process.reply(system, to, reference, tag, payload.clone());
-            }
-        };
-        let _ = self.system.control(self.pid, reply);
-    }
-
-    /// Writes nothing more: what waits to be written is dropped, and what comes is refused.
-    fn stop_writing(&self) {
-        let mut state = self.shared.state.lock();
-        state.is_closing = true;
-        if let Some(port) = &mut state.port {
-            drop(port.take_queue());
-        }
-        drop(state);
-        // It may have held messages back.
-        let _ = self.system.control(self.pid, |_, _| {});
-    }
-
-    /// Tells the owner that its socket has been closed, and waits until it has acknowledged this and all before. As long
-    /// as the owner's mailbox is full, this waits; for the acknowledgement only for a while.
-    pub(crate) async fn close(&self, payload: Payload) {
-        self.stop_writing();
-        self.deliver(SOCKET_CLOSE, payload);
-        self.port_is(Port::is_delivered).await;
-        let answered = self.port_is(Port::is_answered);
-        let _ = tokio::time::timeout(CLOSING, answered).await;
-    }
-
-    /// Waits until something holds of the port, or its owner or the process has ended.
-    async fn port_is(&self, holds: impl Fn(&Port) -> bool) {
-        loop {
-            let credit = self.shared.credit.notified();
-            let is_over = |port: &Port| port.owner_ended().is_some() || holds(port);
-            if (self.shared.state.lock().port.as_deref()).is_some_and(is_over) {
-                return;
-            }
-            tokio::select! {
-                () = credit => {}
-                () = self.ended() => return,
-            }
-        }
-    }
 }
 
 impl<G: 'static> Drop for Connection<G> {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock();
-        state.is_closing = true;
-        if let Some(port) = &mut state.port {
-            drop(port.take_queue());
-        }
-        drop(state);
+        self.shared.state.lock().close();
         let exit = Signal::Exit {
             from: Pid::NONE,
             reason: ExitReason::new(Reason::SHUTDOWN),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use exuvia_abi::Pid;
 use exuvia_process::{Body, Limits, NameError, System};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
@@ -21,7 +22,7 @@ use crate::error::ListenError;
 use crate::keyed::{self, Keyed};
 use crate::router::Router;
 use crate::serve;
-use crate::settings::{Listen, Protocol};
+use crate::settings::{Existing, Listen, Protocol};
 use crate::tcp;
 use crate::threads::Threads;
 use crate::tls::{Stream, Tls};
@@ -118,11 +119,6 @@ impl Address {
         })
     }
 
-    /// Returns the number of the next request to a group; it wraps.
-    pub(crate) fn turn(&self) -> usize {
-        self.turns.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Waits until there may be one more connection. One task asks at a time.
     async fn place(self: &Arc<Self>) -> Place {
         let has_room = || {
@@ -142,6 +138,24 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
         self.0.room.notify_one();
+    }
+}
+
+impl<G: 'static> Shared<G> {
+    /// Returns the process that gets what arrives at an address, or why there is none.
+    pub(crate) fn existing(&self, existing: &Existing, address: &Address) -> Result<Pid, String> {
+        let found = match existing {
+            Existing::Name(name) => self.system.names.find(name),
+            Existing::Group(group) => {
+                let members = self.system.groups.members(group);
+                let turn = address.turns.fetch_add(1, Ordering::Relaxed);
+                members.from(turn % members.len().max(1)).next().copied()
+            }
+        };
+        found.ok_or_else(|| match existing {
+            Existing::Name(name) => format!("no process is named {name}"),
+            Existing::Group(group) => format!("no process is in the group {group}"),
+        })
     }
 }
 
@@ -297,7 +311,7 @@ impl<G: Send + 'static> Gateway<G> {
                     });
                 }
                 (None, Some(at)) => {
-                    let one = open.swap_remove(at);
+                    let one = open.remove(at);
                     one.shared.settings.store(Arc::new((listen, router)));
                     one.shared.tls.store(tls.map(Arc::new));
                     one.shared.room.notify_one();
@@ -355,8 +369,8 @@ impl<G: Send + 'static> Gateway<G> {
                         Protocol::Http(_) => {
                             serve::connection(&shared, &address, client, &held, stopping).await;
                         }
-                        Protocol::Tcp(target) => {
-                            tcp::connection(&shared, &address, target, client, stopping).await;
+                        Protocol::Tcp(owner) => {
+                            tcp::connection(&shared, &address, owner, client, stopping).await;
                         }
                     }
                     drop(held);

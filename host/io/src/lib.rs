@@ -37,5 +37,7 @@ mod tls;
 pub use client::{HTTP_CLIENT, HttpClient};
 pub use error::{ClientError, ListenError};
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
-pub use settings::{ConnectionLimits, Listen, Pattern, Protocol, Route, Target};
+pub use settings::{
+    ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route, Target,
+};
 pub use tls::Certificate;

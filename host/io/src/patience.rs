@@ -11,20 +11,25 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+/// How long a client may take for its end when the node stops.
+pub(crate) const STOPPING: Duration = Duration::from_secs(1);
+/// An end of time that a timer can have.
+pub(crate) const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Bytes that are read and dropped when a connection is closed, so that the client gets what was written before.
 const LINGER: usize = 1 << 20;
 
-/// Since when a client has been sending a request that is not complete.
+/// Since when a client has been receiving a request that is not complete.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct Receiving {
     began: Instant,
     /// Milliseconds after `began`, plus 1; 0: it sends nothing.
     since: AtomicU64,
 }
 
-impl Sending {
-    pub(crate) fn new() -> Arc<Sending> {
-        Arc::new(Sending {
+impl Receiving {
+    pub(crate) fn new() -> Arc<Receiving> {
+        Arc::new(Receiving {
             began: Instant::now(),
             since: AtomicU64::new(0),
         })
@@ -62,16 +67,16 @@ pub(crate) struct Patient<S> {
     limit: Duration,
     /// Runs while a write waits.
     waits: Option<Pin<Box<Sleep>>>,
-    sending: Arc<Sending>,
+    receiving: Arc<Receiving>,
 }
 
 impl<S> Patient<S> {
-    pub(crate) fn new(inner: S, limit: Duration, sending: Arc<Sending>) -> Patient<S> {
+    pub(crate) fn new(inner: S, limit: Duration, receiving: Arc<Receiving>) -> Patient<S> {
         Patient {
             inner,
             limit,
             waits: None,
-            sending,
+            receiving,
         }
     }
 
@@ -107,7 +112,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         let before = to.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, to);
         if to.filled().len() > before {
-            self.sending.begin();
+            self.receiving.begin();
         }
         result
     }
@@ -177,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_fails_when_nothing_is_taken_for_too_long() {
         let (client, _server) = tokio::io::duplex(10);
-        let mut client = Patient::new(client, Duration::from_millis(1), Sending::new());
+        let mut client = Patient::new(client, Duration::from_millis(1), Receiving::new());
         let error = client.write_all(&[7; 30]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -185,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_takes_something_has_all_the_time_again() {
         let (client, mut server) = tokio::io::duplex(10);
-        let mut client = Patient::new(client, LONG, Sending::new());
+        let mut client = Patient::new(client, LONG, Receiving::new());
         client.write_all(&[7; 10]).await.unwrap();
         let write = poll_fn(|cx| Poll::Ready(Pin::new(&mut client).poll_write(cx, &[7; 10])));
         assert!(write.await.is_pending());
@@ -198,17 +203,17 @@ mod tests {
     #[tokio::test]
     async fn it_is_known_since_when_a_client_sends() {
         let (mut client, server) = tokio::io::duplex(10);
-        let sending = Sending::new();
-        let mut server = Patient::new(server, LONG, sending.clone());
-        assert_eq!(sending.time(), Duration::ZERO);
+        let receiving = Receiving::new();
+        let mut server = Patient::new(server, LONG, receiving.clone());
+        assert_eq!(receiving.time(), Duration::ZERO);
         client.write_all(b"GET").await.unwrap();
         server.read_exact(&mut [0; 2]).await.unwrap();
-        let since = sending.since.load(Ordering::Relaxed);
+        let since = receiving.since.load(Ordering::Relaxed);
         assert_ne!(since, 0);
         server.read_exact(&mut [0; 1]).await.unwrap();
-        assert_eq!(sending.since.load(Ordering::Relaxed), since);
-        sending.end();
-        assert_eq!(sending.time(), Duration::ZERO);
+        assert_eq!(receiving.since.load(Ordering::Relaxed), since);
+        receiving.end();
+        assert_eq!(receiving.time(), Duration::ZERO);
     }
 
     #[tokio::test]

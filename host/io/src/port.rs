@@ -24,17 +24,14 @@ const QUEUE_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Port {
     owner: Pid,
-    /// The monitor of the owner.
+    /// The monitor of the owner; 0 until the process has had its turn.
     monitor: u64,
+    /// What has arrived and is no request yet, in order.
+    arrived: VecDeque<(u32, Payload)>,
     /// The requests to the owner that are unanswered, and their bytes.
     unanswered: Vec<(u64, usize)>,
-    unanswered_bytes: usize,
-    /// Requests that the process is about to make, and their bytes.
-    promised: usize,
-    promised_bytes: usize,
-    /// What the owner's mailbox had no room for, in order.
-    refused: VecDeque<(u32, Payload)>,
-    refused_bytes: usize,
+    /// The owner's mailbox was full: it is tried again later.
+    pub(crate) is_retried: bool,
     /// What is to be written.
     queue: VecDeque<Outgoing>,
     queue_bytes: usize,
@@ -52,27 +49,23 @@ pub(crate) struct Outgoing {
 }
 
 impl Port {
-    /// Opens a port: its owner is monitored.
-    pub(crate) fn open<G: 'static>(
-        process: &mut Process<G>,
-        system: &System<G>,
-        owner: Pid,
-    ) -> Port {
-        let monitor = process.new_reference();
-        process.monitor(system, owner, monitor);
+    pub(crate) fn new(owner: Pid) -> Port {
         Port {
             owner,
-            monitor,
+            monitor: 0,
+            arrived: VecDeque::new(),
             unanswered: Vec::new(),
-            unanswered_bytes: 0,
-            promised: 0,
-            promised_bytes: 0,
-            refused: VecDeque::new(),
-            refused_bytes: 0,
+            is_retried: false,
             queue: VecDeque::new(),
             queue_bytes: 0,
             owner_ended: None,
         }
+    }
+
+    /// Monitors the owner.
+    pub(crate) fn watch<G: 'static>(&mut self, process: &mut Process<G>, system: &System<G>) {
+        self.monitor = process.new_reference();
+        process.monitor(system, self.owner, self.monitor);
     }
 
     /// Returns why the owner has ended, if it has.
@@ -80,65 +73,44 @@ impl Port {
         self.owner_ended.as_ref()
     }
 
-    /// Returns whether the owner may get one more request.
+    /// Returns whether more may be put here for the owner.
     pub(crate) fn has_credit(&self) -> bool {
-        let under_way = self.unanswered.len() + self.refused.len() + self.promised;
-        let bytes = self.unanswered_bytes + self.refused_bytes + self.promised_bytes;
-        under_way == 0 || (under_way < WINDOW && bytes < WINDOW_BYTES)
-    }
-
-    /// Takes the credit for a request that the process will make in its next turn.
-    pub(crate) fn promise(&mut self, bytes: usize) {
-        self.promised += 1;
-        self.promised_bytes += bytes;
+        let arrived: usize = self.arrived.iter().map(|(_, payload)| payload.len()).sum();
+        let unanswered: usize = self.unanswered.iter().map(|(_, bytes)| bytes).sum();
+        let under_way = self.arrived.len() + self.unanswered.len();
+        under_way == 0 || (under_way < WINDOW && arrived + unanswered < WINDOW_BYTES)
     }
 
     /// Returns whether the owner has got everything.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.refused.is_empty() && self.promised == 0
+        self.arrived.is_empty()
     }
 
     /// Returns whether the owner has answered everything.
     pub(crate) fn is_answered(&self) -> bool {
-        self.unanswered.is_empty() && self.is_delivered()
+        self.arrived.is_empty() && self.unanswered.is_empty()
     }
 
-    /// Has the owner get a request, after all before it. Returns whether its mailbox has room.
+    /// Puts here what has arrived.
+    pub(crate) fn put(&mut self, tag: u32, payload: Payload) {
+        self.arrived.push_back((tag, payload));
+    }
+
+    /// Requests the owner to take what has arrived. Returns whether it has got all of it; its mailbox may be full.
     pub(crate) fn deliver<G: 'static>(
         &mut self,
         process: &mut Process<G>,
         system: &System<G>,
-        tag: u32,
-        payload: Payload,
     ) -> bool {
-        // What arrived before the port was open was promised to nobody.
-        self.promised = self.promised.saturating_sub(1);
-        self.promised_bytes = self.promised_bytes.saturating_sub(payload.len());
-        self.refused_bytes += payload.len();
-        self.refused.push_back((tag, payload));
-        self.deliver_refused(process, system)
-    }
-
-    /// Tries again what the owner's mailbox had no room for. Returns whether it has room now.
-    pub(crate) fn deliver_refused<G: 'static>(
-        &mut self,
-        process: &mut Process<G>,
-        system: &System<G>,
-    ) -> bool {
-        while let Some((tag, payload)) = self.refused.pop_front() {
+        if self.owner_ended.is_some() {
+            self.arrived.clear();
+        }
+        while let Some((tag, payload)) = self.arrived.pop_front() {
             let (reference, bytes) = (process.new_reference(), payload.len());
-            self.refused_bytes -= bytes;
-            if self.owner_ended.is_some() {
-                continue;
-            }
             match process.request(system, self.owner, reference, tag, payload.clone()) {
-                Ok(()) => {
-                    self.unanswered.push((reference, bytes));
-                    self.unanswered_bytes += bytes;
-                }
+                Ok(()) => self.unanswered.push((reference, bytes)),
                 Err(SendError::Full) => {
-                    self.refused_bytes += bytes;
-                    self.refused.push_front((tag, payload));
+                    self.arrived.push_front((tag, payload));
                     return false;
                 }
                 // Its monitor says so too.
@@ -153,14 +125,12 @@ impl Port {
         if message.reference == self.monitor {
             let reason = ExitReason::with(message.reason, message.payload.as_slice());
             self.owner_ended = Some(reason);
-            self.refused.clear();
-            self.refused_bytes = 0;
+            self.arrived.clear();
             return true;
         }
         let at = (self.unanswered.iter()).position(|(known, _)| *known == message.reference);
         let Some(at) = at else { return false };
-        let (_, bytes) = self.unanswered.remove(at);
-        self.unanswered_bytes -= bytes;
+        self.unanswered.remove(at);
         true
     }
 

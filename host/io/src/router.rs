@@ -147,7 +147,7 @@ mod tests {
             host: host.map(str::to_owned),
             path: path.to_owned(),
             methods: methods.iter().map(|method| (*method).to_owned()).collect(),
-            target: Target::Name("a".into()),
+            target: Target::File("a".into()),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::head::{self, RequestHead};
 use crate::keyed::Use;
 use crate::patience::Patient;
 use crate::router::Found;
-use crate::settings::{ConnectionLimits, Protocol, Target, url_path};
+use crate::settings::{ConnectionLimits, Protocol, Recipient, Target, url_path};
 use crate::socket::{self, Socket};
 use crate::stream::{self, Sending};
 use crate::tags::{HTTP_RESPONSE, HTTP_STREAM, SOCKET_ACCEPT};
@@ -58,7 +58,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     let process = Arc::new(process);
     let activity = Activity::new();
     let is_encrypted = matches!(stream, Stream::Tls(_));
-    let stream = Patient::new(stream, limits.timeout, activity.sending.clone());
+    let stream = Patient::new(stream, limits.timeout, activity.receiving.clone());
     let serving = Arc::new(Serving {
         shared: shared.clone(),
         address: address.clone(),
@@ -213,20 +213,16 @@ impl<G: Send + 'static> Serving<G> {
             // It was HTTP when the client connected.
             return busy("the address has changed");
         };
-        let target = &routes[index].target;
-        if let Target::Redirect(to) = target {
-            return redirect(&to.fill_url(&parameters));
-        }
-        if let Target::Files(path) = target {
-            return files::serve(path, None, &parts).await;
-        }
-        if let Target::Folder(path) = target {
-            // What the pattern's `{*name}` has matched, as the client has sent it.
-            let (_, below) = parameters
-                .last()
-                .map_or(("", ""), |(name, value)| (name, value));
-            return files::serve(path, Some(&url_path(below)), &parts).await;
-        }
+        let recipient = match &routes[index].target {
+            Target::Process(recipient) => recipient,
+            Target::Redirect(to) => return redirect(&to.fill_url(&parameters)),
+            Target::File(path) => return files::serve(path, None, &parts).await,
+            Target::Folder(path) => {
+                // What the pattern's `{*name}` has matched.
+                let below = parameters.last().map_or("", |(_, value)| value);
+                return files::serve(path, Some(&url_path(below)), &parts).await;
+            }
+        };
         if upgrade.is_some()
             && let Some(answer) = socket::refused(&parts.headers, &listen.origins)
         {
@@ -250,7 +246,7 @@ impl<G: Send + 'static> Serving<G> {
         };
         let payload = Payload::new(&head.encode(&body));
         drop(body);
-        let asked = self.ask(target, &parameters, &parts.headers, payload);
+        let asked = self.ask(recipient, &parameters, &parts.headers, payload);
         match tokio::time::timeout(limits.timeout, asked).await {
             Ok(Ok(replied)) => self.respond(replied, limits, &parts, upgrade),
             Ok(Err(answer)) => answer,
@@ -264,42 +260,26 @@ impl<G: Send + 'static> Serving<G> {
     /// Asks the process of a route.
     async fn ask(
         &self,
-        target: &Target,
+        recipient: &Recipient,
         parameters: &[(String, String)],
         headers: &HeaderMap,
         payload: Payload,
     ) -> Result<Replied<G>, Answer> {
-        let system = &self.shared.system;
-        let missing = |what: String| busy(&what);
         let mut used = None;
-        let receiver = match target {
-            Target::Name(name) => {
-                let pid = system.names.find(name);
-                Receiver::Process(
-                    pid.ok_or_else(|| missing(format!("no process is named {name}")))?,
-                )
+        let receiver = match recipient {
+            Recipient::Existing(existing) => {
+                let found = self.shared.existing(existing, &self.address);
+                Receiver::Process(found.map_err(|why| busy(&why))?)
             }
-            Target::Group(group) => {
-                let members = system.groups.members(group);
-                let pid = members
-                    .from(self.address.turn() % members.len().max(1))
-                    .next();
-                let none = || missing(format!("no process is in the group {group}"));
-                Receiver::Process(*pid.ok_or_else(none)?)
-            }
-            Target::Request(module) => Receiver::New(module.clone()),
-            Target::Connection(module) => Receiver::OfConnection(module.clone()),
-            Target::Key { module, key, idle } => {
+            Recipient::Request(module) => Receiver::New(module.clone()),
+            Recipient::Connection(module) => Receiver::OfConnection(module.clone()),
+            Recipient::Key { module, key, idle } => {
                 let name = key.fill(parameters);
                 let found = self.shared.keyed.find(&name, module, *idle).await;
                 let found = found.map_err(|error| self.not_started(&error, headers))?;
                 let pid = found.pid;
                 used = Some(found);
                 Receiver::Process(pid)
-            }
-            Target::Redirect(to) => return Err(redirect(&to.fill_url(parameters))),
-            Target::Files(_) | Target::Folder(_) => {
-                return Err(plain(StatusCode::NOT_FOUND, ""));
             }
         };
         let (outcome, kept) = self.process.request(receiver, payload).await;
@@ -340,13 +320,12 @@ impl<G: Send + 'static> Serving<G> {
                 reference,
                 payload,
             } => {
-                let (head, begins) = match head::response(payload.as_slice()) {
+                let (mut head, begins) = match head::response(payload.as_slice()) {
                     Ok(response) => response,
                     Err(error) => {
                         return self.no_response(&format!("it is malformed: {error}"), headers);
                     }
                 };
-                let mut head = head;
                 let mut body = Bytes::copy_from_slice(&payload.as_slice()[begins..]);
                 // Nothing follows these (RFC 9110, section 6.4.1).
                 let has_body = asked.method != Method::HEAD

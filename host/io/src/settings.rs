@@ -32,7 +32,16 @@ pub enum Protocol {
     /// HTTP. The most exact path wins, whatever the order of the routes.
     Http(Vec<Route>),
     /// Bytes, between each client and a process.
-    Tcp(Target),
+    Tcp(Owner),
+}
+
+/// Which process owns the connections of TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// One that exists.
+    Existing(Existing),
+    /// A new process of this module for each.
+    Module(String),
 }
 
 /// The limits of the connections of one address. A client that reaches one gets a response that says so, or
@@ -76,17 +85,28 @@ pub struct Route {
     pub path: String,
     /// The methods; none: any. A route for `GET` also gets `HEAD`.
     pub methods: Vec<String>,
-    /// Which process gets them.
+    /// What becomes of them.
     pub target: Target,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A process gets it.
+    Process(Recipient),
+    /// The client is led to another address.
+    Redirect(Pattern),
+    /// This file is served.
+    File(PathBuf),
+    /// The files below this folder are served; their path is what the last parameter has matched.
+    Folder(PathBuf),
 }
 
 /// Which process gets a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The process with this name.
-    Name(String),
-    /// The members of this group, in turns.
-    Group(String),
+pub enum Recipient {
+    /// One that exists.
+    Existing(Existing),
     /// A new process of this module, which ends when it has replied.
     Request(String),
     /// One process of this module for each connection.
@@ -100,12 +120,15 @@ pub enum Target {
         /// A process that was started, and has had no request for so long, is ended.
         idle: Duration,
     },
-    /// None: the client is led to another address.
-    Redirect(Pattern),
-    /// None: this file is served.
-    Files(PathBuf),
-    /// None: the files below this folder are served; their path is what the last parameter has matched.
-    Folder(PathBuf),
+}
+
+/// A process that was started by others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// The process with this name.
+    Name(String),
+    /// The members of this group, in turns.
+    Group(String),
 }
 
 /// A text with parameters of the path in it: `cart:{id}`.

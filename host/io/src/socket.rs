@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use exuvia_process::Payload;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -29,17 +28,13 @@ use crate::connection::{Connection, Kept, PortEvent};
 use crate::gateway::stops;
 use crate::head::{self, Accept};
 use crate::keyed::Use;
-use crate::patience::linger;
+use crate::patience::{NEVER, STOPPING, linger};
 use crate::port::Outgoing;
 use crate::settings::ConnectionLimits;
 use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Bytes that are read at once. A socket at rest keeps a buffer of this size.
 const READ: usize = 1 << 10;
-/// How long a client may take for its end when the node stops.
-const STOPPING: Duration = Duration::from_secs(1);
-/// An end of time that a timer can have.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Bytes of a reason in a frame that closes (RFC 6455, section 5.5).
 const REASON: usize = 123;
 

@@ -14,24 +14,20 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::connection::{Connection, PortEvent};
 use crate::gateway::{Address, Shared, stops};
 use crate::head;
-use crate::patience::{Patient, Sending, linger};
+use crate::patience::{NEVER, Patient, Receiving, STOPPING, linger};
 use crate::port::Outgoing;
-use crate::settings::Target;
+use crate::settings::Owner;
 use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 use crate::tls::Stream;
 
 /// Bytes that are read at once.
 const READ: usize = 16 << 10;
-/// How long a client may take for its end when the node stops.
-const STOPPING: Duration = Duration::from_secs(1);
-/// An end of time that a timer can have.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Serves a connection until it ends.
 pub(crate) async fn connection<G: Send + 'static>(
     shared: &Arc<Shared<G>>,
     address: &Arc<Address>,
-    target: &Target,
+    owner: &Owner,
     (stream, peer): (Stream, SocketAddr),
     stopping: watch::Receiver<bool>,
 ) {
@@ -40,26 +36,11 @@ pub(crate) async fn connection<G: Send + 'static>(
         tracing::warn!(%peer, "a connection is refused: the node has as many processes as it may have");
         return;
     };
-    let system = &shared.system;
-    let owner = match target {
-        Target::Name(name) => system
-            .names
-            .find(name)
-            .ok_or_else(|| format!("no process is named {name}")),
-        Target::Group(group) => {
-            let members = system.groups.members(group);
-            let member = members
-                .from(address.turn() % members.len().max(1))
-                .next()
-                .copied();
-            member.ok_or_else(|| format!("no process is in the group {group}"))
-        }
-        Target::Connection(module) | Target::Request(module) | Target::Key { module, .. } => {
+    let owner = match owner {
+        Owner::Existing(existing) => shared.existing(existing, address),
+        Owner::Module(module) => {
             let started = connection.start_own(module.clone()).await;
             started.map_err(|error| error.to_string())
-        }
-        Target::Redirect(_) | Target::Files(_) | Target::Folder(_) => {
-            Err("a connection of TCP needs a process".into())
         }
     };
     let owner = match owner {
@@ -72,7 +53,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     connection.open(owner, head::opened("tcp", None, peer));
     let mut serving = Serving {
         connection: &connection,
-        stream: Patient::new(stream, limits.timeout, Sending::new()),
+        stream: Patient::new(stream, limits.timeout, Receiving::new()),
         idle: limits.idle.unwrap_or(NEVER),
         buffer: Vec::new(),
         has_read_all: false,

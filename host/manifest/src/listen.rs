@@ -45,8 +45,19 @@ pub struct Tls {
 pub enum Protocol {
     /// HTTP: `[[listen.routes]]`.
     Http(Vec<Route>),
-    /// Bytes, between each client and a process: `name`, `group`, or `module` for a process for each connection.
-    Tcp(RouteTarget),
+    /// Bytes, between each client and a process.
+    Tcp(Owner),
+}
+
+/// Which process owns the connections of TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// `name`: the process that has it.
+    Name(String),
+    /// `group`: its members in turns.
+    Group(String),
+    /// `module`: a process of it for each connection.
+    Module(String),
 }
 
 impl Default for Listen {

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use exuvia_engine::MemoryLayout;
-use exuvia_io::{Certificate, ConnectionLimits, Listen, Pattern, Protocol, Route, Target};
+use exuvia_io::{
+    Certificate, ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route,
+    Target,
+};
 use exuvia_manifest::{self as manifest, Manifest, Per, RouteTarget};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
@@ -55,10 +58,11 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
             manifest::Protocol::Http(routes) => {
                 Protocol::Http(routes.iter().filter_map(route).collect())
             }
-            manifest::Protocol::Tcp(to) => match target(to) {
-                Some(target) => Protocol::Tcp(target),
-                None => Protocol::Http(Vec::new()),
-            },
+            manifest::Protocol::Tcp(owner) => Protocol::Tcp(match owner {
+                manifest::Owner::Name(name) => Owner::Existing(Existing::Name(name.clone())),
+                manifest::Owner::Group(group) => Owner::Existing(Existing::Group(group.clone())),
+                manifest::Owner::Module(module) => Owner::Module(module.clone()),
+            }),
         },
         origins: listen.origins.clone(),
         tls: listen.tls.as_ref().map(|tls| Certificate {
@@ -79,23 +83,24 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
 
 /// `None`: a pattern is wrong, which the manifest has reported.
 fn target(target: &RouteTarget) -> Option<Target> {
+    let existing = |existing| Target::Process(Recipient::Existing(existing));
     Some(match target {
         RouteTarget::Files { path, is_folder } => match is_folder {
             true => Target::Folder(path.clone()),
-            false => Target::Files(path.clone()),
+            false => Target::File(path.clone()),
         },
         RouteTarget::Redirect(to) => Target::Redirect(Pattern::parse(to).ok()?),
-        RouteTarget::Name(name) => Target::Name(name.clone()),
-        RouteTarget::Group(group) => Target::Group(group.clone()),
-        RouteTarget::Module { module, per } => match per {
-            Per::Request => Target::Request(module.clone()),
-            Per::Connection => Target::Connection(module.clone()),
-            Per::Key { key, idle } => Target::Key {
+        RouteTarget::Name(name) => existing(Existing::Name(name.clone())),
+        RouteTarget::Group(group) => existing(Existing::Group(group.clone())),
+        RouteTarget::Module { module, per } => Target::Process(match per {
+            Per::Request => Recipient::Request(module.clone()),
+            Per::Connection => Recipient::Connection(module.clone()),
+            Per::Key { key, idle } => Recipient::Key {
                 module: module.clone(),
                 key: Pattern::parse(key).ok()?,
                 idle: *idle,
             },
-        },
+        }),
     })
 }
 

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::table::{At, Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems, nearest};
 use crate::keys::{LISTEN, PERS, PROTOCOLS, PerWord, ProtocolWord, ROUTE};
-use crate::listen::{Listen, Per, Protocol, Route, RouteTarget, Tls};
+use crate::listen::{Listen, Owner, Per, Protocol, Route, RouteTarget, Tls};
 use crate::module::Module;
 
 /// After how long without a request a process with a key is ended, unless the route says otherwise.
@@ -151,14 +151,10 @@ fn protocol(
             problems.add(Found::at(table.span.clone(), message).help(help.to_owned()));
             return None;
         }
-        let per = Per::Connection;
-        return Some(Protocol::Tcp(match (name, group, module) {
-            (Some(name), ..) => RouteTarget::Name(name.value.to_owned()),
-            (_, Some(group), _) => RouteTarget::Group(group.value.to_owned()),
-            (.., module) => RouteTarget::Module {
-                module: known_module(module?, modules, problems),
-                per,
-            },
+        return Some(Protocol::Tcp(match (name, group) {
+            (Some(name), _) => Owner::Name(name.value.to_owned()),
+            (_, Some(group)) => Owner::Group(group.value.to_owned()),
+            _ => Owner::Module(known_module(module?, modules, problems)),
         }));
     }
     for key in names {

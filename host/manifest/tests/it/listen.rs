@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exuvia_manifest::{Listen, Per, Protocol, Route, RouteTarget};
+use exuvia_manifest::{Listen, Owner, Per, Protocol, Route, RouteTarget};
 
 use crate::{parse, problems, with_children};
 
@@ -140,15 +140,9 @@ fn files_below_a_folder_have_the_rest_of_the_path() {
 #[test]
 fn tcp_has_one_target_and_no_end_of_idleness() {
     for (line, target) in [
-        ("name = \"front\"", RouteTarget::Name("front".into())),
-        ("group = \"pool\"", RouteTarget::Group("pool".into())),
-        (
-            "module = \"m\"",
-            RouteTarget::Module {
-                module: "m".into(),
-                per: Per::Connection,
-            },
-        ),
+        ("name = \"front\"", Owner::Name("front".into())),
+        ("group = \"pool\"", Owner::Group("pool".into())),
+        ("module = \"m\"", Owner::Module("m".into())),
     ] {
         let found = listen(&format!("protocol = \"tcp\"\n{line}\n"));
         assert_eq!(found.protocol, Protocol::Tcp(target), "{line}");

@@ -1,0 +1,184 @@
+//! What the tasks of a connection do with its port: open it, have its owner get what has arrived, and take what it has sent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exuvia_abi::Pid;
+use exuvia_process::{Envelope, ExitReason, Payload, Process, System};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+
+use super::{Connection, Shared};
+use crate::port::{Outgoing, Port};
+use crate::tags::{REFUSED, SOCKET_CLOSE, SOCKET_OPEN};
+
+/// How long a process that is told that its socket has been closed may take to acknowledge it.
+const CLOSING: Duration = Duration::from_secs(5);
+/// After how long a full mailbox is tried again.
+const FULL: Duration = Duration::from_millis(10);
+
+/// What happens to the port of a connection.
+#[derive(Debug)]
+pub(crate) enum PortEvent {
+    /// This is to be written.
+    Write(VecDeque<Outgoing>),
+    /// The owner has ended; all that it had sent came before.
+    OwnerEnded(ExitReason),
+    /// The process of the connection has ended.
+    Closed,
+}
+
+/// Has the owner get what has arrived, now or when its mailbox has room.
+struct Delivery<G: 'static> {
+    system: Arc<System<G>>,
+    pid: Pid,
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+impl<G: Send + 'static> Delivery<G> {
+    /// Has the process do it in its next turn.
+    fn begin(self, is_retry: bool) {
+        let (system, pid) = (self.system.clone(), self.pid);
+        // Without a process there is no owner that waits for anything.
+        let _ = system.control(pid, move |process, system| {
+            self.deliver(process, system, is_retry);
+        });
+    }
+
+    fn deliver(self, process: &mut Process<G>, system: &System<G>, is_retry: bool) {
+        let mut state = self.shared.state.lock();
+        let Some(port) = &mut state.port else { return };
+        if is_retry {
+            port.is_retried = false;
+        }
+        if port.deliver(process, system) {
+            drop(state);
+            // Whoever waits for the end waits for this too.
+            self.shared.credit.notify_one();
+        } else if !std::mem::replace(&mut port.is_retried, true) {
+            drop(state);
+            self.runtime.clone().spawn(async move {
+                sleep(FULL).await;
+                self.begin(true);
+            });
+        }
+    }
+}
+
+impl<G: Send + 'static> Connection<G> {
+    /// Opens the port: its owner is told with a message.
+    pub(crate) fn open(&self, owner: Pid, message: Payload) {
+        self.shared.state.lock().port = Some(Box::new(Port::new(owner)));
+        let shared = self.shared.clone();
+        let open = move |process: &mut Process<G>, system: &System<G>| {
+            if let Some(port) = &mut shared.state.lock().port {
+                port.watch(process, system);
+            }
+            // If its mailbox is full, the owner sees the socket by what arrives.
+            let open = Envelope::message(process.pid(), SOCKET_OPEN, message);
+            let _ = system.send(owner, open);
+        };
+        let _ = self.system.control(self.pid, open);
+    }
+
+    /// Waits until the owner may get something more. Returns false if it has ended.
+    pub(crate) async fn credit(&self) -> bool {
+        self.port_is(Port::has_credit).await
+    }
+
+    /// Has the owner get something that has arrived.
+    pub(crate) fn deliver(&self, tag: u32, payload: Payload) {
+        if let Some(port) = &mut self.shared.state.lock().port {
+            port.put(tag, payload);
+        }
+        let delivery = Delivery {
+            system: self.system.clone(),
+            pid: self.pid,
+            shared: self.shared.clone(),
+            runtime: self.runtime.clone(),
+        };
+        delivery.begin(false);
+    }
+
+    /// Waits for something to write, or for the end of the owner or of the process.
+    pub(crate) async fn port_event(&self) -> PortEvent {
+        loop {
+            let to_write = self.shared.to_write.notified();
+            if let Some(event) = self.next_event() {
+                return event;
+            }
+            tokio::select! {
+                () = to_write => {}
+                () = self.ended() => return PortEvent::Closed,
+            }
+        }
+    }
+
+    fn next_event(&self) -> Option<PortEvent> {
+        let mut state = self.shared.state.lock();
+        let port = state.port.as_mut()?;
+        let was_full = port.is_full();
+        let queue = port.take_queue();
+        if queue.is_empty() {
+            return port.owner_ended().cloned().map(PortEvent::OwnerEnded);
+        }
+        drop(state);
+        if was_full {
+            // It takes messages again.
+            let _ = self.system.control(self.pid, |_, _| {});
+        }
+        Some(PortEvent::Write(queue))
+    }
+
+    /// Tells those who want to know it that something has been written.
+    pub(crate) fn acknowledge(&self, all: Vec<(Pid, u64)>) {
+        self.reply(all, 0, Payload::empty());
+    }
+
+    /// Tells those who want to know it that something is not written, and why.
+    pub(crate) fn refuse(&self, all: Vec<(Pid, u64)>, why: &str) {
+        self.reply(all, REFUSED, Payload::new(why.as_bytes()));
+    }
+
+    fn reply(&self, all: Vec<(Pid, u64)>, tag: u32, payload: Payload) {
+        if all.is_empty() {
+            return;
+        }
+        let reply = move |process: &mut Process<G>, system: &System<G>| {
+            for (to, reference) in all {
+                process.reply(system, to, reference, tag, payload.clone());
+            }
+        };
+        let _ = self.system.control(self.pid, reply);
+    }
+
+    /// Writes nothing more. Tells the owner that its socket has been closed, and waits until it has acknowledged this and
+    /// all before. As long as the owner's mailbox is full, this waits; for the acknowledgement only for a while.
+    pub(crate) async fn close(&self, payload: Payload) {
+        // The process may have held messages back; the delivery gives it a turn.
+        self.shared.state.lock().close();
+        self.deliver(SOCKET_CLOSE, payload);
+        self.port_is(Port::is_delivered).await;
+        let _ = timeout(CLOSING, self.port_is(Port::is_answered)).await;
+    }
+
+    /// Waits until something holds of the port. Returns false if its owner or the process has ended before.
+    async fn port_is(&self, holds: impl Fn(&Port) -> bool) -> bool {
+        loop {
+            let credit = self.shared.credit.notified();
+            match self.shared.state.lock().port.as_deref() {
+                // There is no port to wait for.
+                None => return false,
+                Some(port) if port.owner_ended().is_some() => return false,
+                Some(port) if holds(port) => return true,
+                Some(_) => {}
+            }
+            tokio::select! {
+                () = credit => {}
+                () = self.ended() => return false,
+            }
+        }
+    }
+}
