@@ -1,5 +1,7 @@
 //! The tags that have a meaning to the SDK. All others are free.
 
+use exuvia_abi::io;
+
 /// The payload is MessagePack of the type that the receiver declares.
 ///
 /// ```
@@ -12,63 +14,63 @@ pub const TYPED: u32 = 0;
 /// ```
 /// assert_eq!(exuvia::tag::HTTP_REQUEST, 0xffff_ff10);
 /// ```
-pub const HTTP_REQUEST: u32 = 0xffff_ff10;
+pub const HTTP_REQUEST: u32 = io::HTTP_REQUEST;
 
 /// A reply that is a response of HTTP; see [`http`](crate::http).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::HTTP_RESPONSE, 0xffff_ff11);
 /// ```
-pub const HTTP_RESPONSE: u32 = 0xffff_ff11;
+pub const HTTP_RESPONSE: u32 = io::HTTP_RESPONSE;
 
 /// A reply that is a response whose body is sent in parts; see [`socket`](crate::socket).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::HTTP_STREAM, 0xffff_ff12);
 /// ```
-pub const HTTP_STREAM: u32 = 0xffff_ff12;
+pub const HTTP_STREAM: u32 = io::HTTP_STREAM;
 
 /// A reply that accepts a WebSocket; see [`socket`](crate::socket).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::SOCKET_ACCEPT, 0xffff_ff13);
 /// ```
-pub const SOCKET_ACCEPT: u32 = 0xffff_ff13;
+pub const SOCKET_ACCEPT: u32 = io::SOCKET_ACCEPT;
 
 /// A socket is open; see [`socket`](crate::socket).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::SOCKET_OPEN, 0xffff_ff14);
 /// ```
-pub const SOCKET_OPEN: u32 = 0xffff_ff14;
+pub const SOCKET_OPEN: u32 = io::SOCKET_OPEN;
 
 /// Text to or from a socket; see [`socket`](crate::socket).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::SOCKET_TEXT, 0xffff_ff15);
 /// ```
-pub const SOCKET_TEXT: u32 = 0xffff_ff15;
+pub const SOCKET_TEXT: u32 = io::SOCKET_TEXT;
 
 /// Bytes to or from a socket; see [`socket`](crate::socket).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::SOCKET_DATA, 0xffff_ff16);
 /// ```
-pub const SOCKET_DATA: u32 = 0xffff_ff16;
+pub const SOCKET_DATA: u32 = io::SOCKET_DATA;
 
 /// One side of a socket sends no more; see [`socket`](crate::socket).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::SOCKET_END, 0xffff_ff17);
 /// ```
-pub const SOCKET_END: u32 = 0xffff_ff17;
+pub const SOCKET_END: u32 = io::SOCKET_END;
 
 /// A socket is to be closed, or has been; see [`socket`](crate::socket).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::SOCKET_CLOSE, 0xffff_ff18);
 /// ```
-pub const SOCKET_CLOSE: u32 = 0xffff_ff18;
+pub const SOCKET_CLOSE: u32 = io::SOCKET_CLOSE;
 
 /// The tag of a timer that an `async` handler awaits; not visible elsewhere.
 pub(crate) const AWAITED: u32 = u32::MAX - 1;
@@ -78,4 +80,4 @@ pub(crate) const AWAITED: u32 = u32::MAX - 1;
 /// ```
 /// assert_eq!(exuvia::tag::REFUSED, u32::MAX);
 /// ```
-pub const REFUSED: u32 = u32::MAX;
+pub const REFUSED: u32 = io::REFUSED;

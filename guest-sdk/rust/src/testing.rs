@@ -56,6 +56,9 @@ use crate::{
 /// The pid of the process under test.
 pub const ME: Pid = Pid::from_parts(1, 1);
 
+/// The pid of the process that makes requests to the outside: see [`deliver_fetched`].
+pub const HTTP_CLIENT: Pid = Pid::from_parts(1, 0);
+
 /// An action of the guest.
 ///
 /// ```
@@ -323,6 +326,33 @@ pub fn deliver_event(socket: Socket, event: socket::Event) -> u64 {
         payload: Cow::Owned(payload),
     });
     reference
+}
+
+/// Puts what came of a request to the outside into the mailbox: a response, or the text of an error as `guest-sdk/io.md`
+/// has it. The reference is in the [`Effect::Request`] to [`HTTP_CLIENT`].
+///
+/// ```
+/// use exuvia::http::{Fetch, FetchError};
+/// use exuvia::testing::{self, Effect};
+/// let fetching = Fetch::get("https://example.com/").send().unwrap();
+/// let effects = testing::effects();
+/// let Effect::Request { to: testing::HTTP_CLIENT, reference, .. } = effects[0] else { panic!() };
+/// testing::deliver_fetched(reference, Err("denied: not granted"));
+/// assert_eq!(fetching.wait(exuvia::Wait::No), Err(FetchError::Denied("not granted".into())));
+/// ```
+pub fn deliver_fetched(reference: u64, came: Result<&http::Response, &str>) {
+    let (tag, payload) = match came {
+        Ok(response) => response.encode().unwrap_or_else(|error| panic!("{error}")),
+        Err(text) => (tag::REFUSED, text.as_bytes().to_vec()),
+    };
+    deliver(Message {
+        kind: Kind::Reply,
+        sender: HTTP_CLIENT,
+        reference,
+        tag,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(payload),
+    });
 }
 
 /// Returns the response to the request with this reference and removes it from the effects.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use exuvia::http::{Request, Responder, Response};
+use exuvia::http::{Fetch, FetchError, Request, Responder, Response};
 use exuvia::prelude::*;
 use exuvia::socket::{Event, Opened, Socket};
 use exuvia::testing::{self, Effect, Process};
@@ -331,4 +331,85 @@ fn a_response_may_be_sent_in_parts() {
         .collect();
     assert_eq!(sent[0], b"data: hello\n\n");
     assert_eq!(sent[1], b"\x81\xa8trailers\x91\x92\xa5x-end\xa3yes");
+}
+
+#[derive(Serialize, Deserialize)]
+struct Prices {}
+
+#[exuvia::actor(schema = 1)]
+impl Actor for Prices {
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Prices {})
+    }
+
+    async fn handle_http(
+        &mut self,
+        request: Request,
+        _: Responder,
+        _: &mut Context,
+    ) -> Option<Response> {
+        let fetch = Fetch::post("https://api.example.com/prices").header("x-one", "yes");
+        let fetching = fetch
+            .with_body(request.body)
+            .within(Duration::from_secs(5))
+            .send();
+        let fetched = match fetching {
+            Ok(fetching) => fetching.await,
+            Err(error) => Err(error),
+        };
+        Some(match fetched.and_then(|fetched| fetched.json::<u32>()) {
+            Ok(price) => Response::json(&(price * 2)),
+            Err(FetchError::Denied(why)) => Response::text(why).with_status(403),
+            Err(error) => Response::text(error.to_string()).with_status(502),
+        })
+    }
+}
+
+#[test]
+fn a_handler_awaits_what_it_fetches() {
+    let mut process = Process::<Prices>::start(&());
+    for (came, status, body) in [
+        (Ok(Response::json(&21)), 200, "42"),
+        (Ok(Response::text("no number")), 502, "expected"),
+        (Err("denied: not granted"), 403, "not granted"),
+        (
+            Err("timeout: no response in time"),
+            502,
+            "no response came in time",
+        ),
+        (Err("connect: refused"), 502, "refused"),
+    ] {
+        testing::effects();
+        let asked = testing::deliver_http(&Request::new("POST", "/").with_body("books"));
+        process.run();
+        let effects = testing::effects();
+        let sent = effects.iter().find_map(|effect| match effect {
+            Effect::Request {
+                to: testing::HTTP_CLIENT,
+                tag: tag::HTTP_REQUEST,
+                payload,
+                reference,
+            } => Some((payload, *reference)),
+            _ => None,
+        });
+        let (payload, reference) = sent.unwrap();
+        let text = String::from_utf8_lossy(payload);
+        for part in [
+            "POST",
+            "https://api.example.com/prices",
+            "x-one",
+            "timeout_ms",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(payload.ends_with(b"books"));
+        testing::deliver_fetched(reference, came.as_ref().map_err(|text| *text));
+        process.run();
+        let response = testing::response_to(asked).unwrap();
+        let text = String::from_utf8(response.body).unwrap();
+        assert!(
+            response.status == status && text.contains(body),
+            "{status} {body}: {text}"
+        );
+    }
 }

@@ -10,6 +10,7 @@
 mod calls;
 mod codes;
 mod header;
+pub mod io;
 mod pid;
 pub mod test_node;
 pub mod wasi;

@@ -1,4 +1,4 @@
-//! Compares `guest-sdk/abi.md` with the numbers of this crate.
+//! Compares `guest-sdk/abi.md` and `guest-sdk/io.md` with the numbers of this crate.
 //!
 //! The page marks each table that a test can check with a comment,
 //! `<!-- table: name -->`. A row that is missing, added or moved on either side
@@ -426,4 +426,21 @@ fn hand_written_modules_import_existing_calls() {
             assert_eq!(types(result), expected, "{file}.wat: result of {name}");
         }
     }
+}
+
+/// The table of tags in `io.md`, and their numbers in the crate.
+#[test]
+fn the_tags_of_input_and_output() {
+    const IO: &str = include_str!("../../../guest-sdk/io.md");
+    let rows = IO.lines().filter(|line| line.starts_with("| 0xffffff"));
+    let page: Vec<(u32, &str)> = rows
+        .map(|row| {
+            let mut cells = row.trim_matches('|').split('|').map(str::trim);
+            let number = cells.next().and_then(|cell| cell.strip_prefix("0x"));
+            let number = u32::from_str_radix(number.unwrap_or_default(), 16);
+            (number.expect("a number"), cells.next().expect("a name"))
+        })
+        .collect();
+    assert_eq!(page, exuvia_abi::io::ALL, "left: io.md, right: the crate");
+    assert!(IO.contains(exuvia_abi::io::HTTP_CLIENT));
 }

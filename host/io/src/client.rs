@@ -4,14 +4,11 @@
 //! checked before it is resolved, and every address that it leads to before it is connected to. Connections are kept and
 //! shared by processes with the same grants.
 
+mod connector;
+
 use std::collections::HashMap;
-use std::future::Future;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,41 +22,29 @@ use hyper::body::Body as _;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tower_service::Service;
 
+use self::connector::{Connector, Refusal, host_and_port, tls};
 use crate::error::ClientError;
 use crate::head::{self, Outbound};
-use crate::tags::{HTTP_REQUEST, HTTP_RESPONSE, REFUSED};
 use crate::threads::Threads;
-use crate::tls::Stream;
-
-/// The name under which guests find the process.
-pub const HTTP_CLIENT: &str = "exuvia.http";
+use exuvia_abi::io::{HTTP_CLIENT, HTTP_REQUEST, HTTP_RESPONSE, REFUSED};
 
 /// After how long a process that could not be started is started again.
 const AGAIN: Duration = Duration::from_millis(10);
 /// Requests that may be under way.
 const MOST: usize = 10_000;
-/// How long a connection may take to be made, with TLS.
-const CONNECT: Duration = Duration::from_secs(10);
 /// How long a request may take in all, unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may say that it takes.
 const MOST_TIME: Duration = Duration::from_secs(600);
 /// How often a server of HTTP/2 is asked whether it is still there, and how long it may take for its answer.
 const ALIVE: Duration = Duration::from_secs(10);
-/// How long one address of a name may take: the next may be reachable.
-const ADDRESS: Duration = Duration::from_secs(3);
 /// Names that are resolved at a time.
 const LOOKUPS: usize = 64;
 /// Requests of one process that may be under way.
@@ -129,22 +114,6 @@ impl<G: 'static> Drop for HttpClient<G> {
         let pid = *self.shared.pid.lock();
         let _ = self.shared.system.signal(pid, exit);
     }
-}
-
-/// Trusts whom the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or else whom browsers trust.
-fn tls() -> Result<ClientConfig, ClientError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| ClientError::Tls(error.to_string()))?;
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 type Pool = Client<Connector, Full<Bytes>>;
@@ -480,121 +449,16 @@ fn redirection(status: StatusCode, headers: &HeaderMap, from: &Uri) -> Option<Ur
     Some(to)
 }
 
-/// Returns the host without brackets and the port of a URL.
-fn host_and_port(uri: &Uri) -> Result<(String, u16), String> {
-    let default = match uri.scheme_str() {
-        Some("http") => 80,
-        Some("https") => 443,
-        _ => {
-            return Err(format!(
-                "invalid: `{uri}` begins with neither http:// nor https://"
-            ));
-        }
-    };
-    let host = uri.host().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| format!("invalid: `{uri}` has no host"))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(default)))
-}
-
 /// Says why a request has failed: the cause, not that it has.
 fn failed(error: &hyper_util::client::legacy::Error) -> String {
     let mut source: &dyn std::error::Error = error;
     while let Some(next) = source.source() {
         source = next;
     }
-    let text = source.to_string();
-    match text.starts_with("denied: ")
-        || text.starts_with("resolve: ")
-        || text.starts_with("connect: ")
-    {
-        true => text,
-        false if error.is_connect() => format!("connect: {text}"),
-        false => format!("reset: {text}"),
-    }
-}
-
-/// Makes connections for those who have these grants.
-#[derive(Clone)]
-struct Connector {
-    grants: Arc<Grants>,
-    tls: TlsConnector,
-    lookups: Arc<Semaphore>,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move {
-            let connected = timeout(CONNECT, connector.connect(&uri)).await;
-            let late = |_| io::Error::other("connect: it took too long");
-            connected.map_err(late)?.map(TokioIo::new)
-        })
-    }
-}
-
-impl Connector {
-    async fn connect(&self, uri: &Uri) -> io::Result<Stream> {
-        let (host, port) = host_and_port(uri).map_err(io::Error::other)?;
-        // A lookup cannot be given up: its place is taken until the system has answered.
-        let place = self.lookups.clone().acquire_owned().await;
-        let name = host.clone();
-        let found = tokio::task::spawn_blocking(move || {
-            let found = (name.as_str(), port).to_socket_addrs();
-            drop(place);
-            found.map(Iterator::collect::<Vec<SocketAddr>>)
-        });
-        let found = found.await.map_err(io::Error::other)?;
-        let found =
-            found.map_err(|error| io::Error::other(format!("resolve: `{host}`: {error}")))?;
-        let mut last = io::Error::other(format!("resolve: `{host}` has no address"));
-        for address in found {
-            if !self.grants.may_reach(address.ip(), port) {
-                last = io::Error::other(format!(
-                    "denied: `{host}` leads to {}, which is not public and not granted itself: see `net.connect`",
-                    address.ip()
-                ));
-                continue;
-            }
-            let stream = match timeout(ADDRESS, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => stream,
-                Err(_) => {
-                    last = io::Error::other(format!("connect: {address}: it took too long"));
-                    continue;
-                }
-                Ok(Err(error)) => {
-                    last = io::Error::other(format!("connect: {address}: {error}"));
-                    continue;
-                }
-            };
-            let _ = stream.set_nodelay(true);
-            if uri.scheme_str() != Some("https") {
-                return Ok(Stream::Plain(stream));
-            }
-            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-            let stream = self.tls.connect(name, stream).await;
-            let stream = stream
-                .map_err(|error| io::Error::other(format!("connect: tls: {host}: {error}")))?;
-            return Ok(Stream::Tls(Box::new(stream.into())));
-        }
-        Err(last)
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        match self.is_http2() {
-            true => Connected::new().negotiated_h2(),
-            false => Connected::new(),
-        }
+    match source.downcast_ref::<Refusal>() {
+        Some(refusal) => refusal.to_string(),
+        None if error.is_connect() => format!("connect: {source}"),
+        None => format!("reset: {source}"),
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub(crate) use self::owner::PortEvent;
 use crate::gateway::{Guests, NewProcess, NoProcess};
 use crate::port::Port;
-use crate::tags::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT};
+use exuvia_abi::io::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT};
 
 /// How a request of a connection ended.
 #[derive(Debug)]

@@ -29,12 +29,11 @@ mod serve;
 mod settings;
 mod socket;
 mod stream;
-pub mod tags;
 mod tcp;
 mod threads;
 mod tls;
 
-pub use client::{HTTP_CLIENT, HttpClient};
+pub use client::HttpClient;
 pub use error::{ClientError, ListenError};
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
 pub use settings::{

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use exuvia_abi::{Kind, Pid};
 use exuvia_process::{Envelope, ExitReason, Payload, Process, SendError, System};
 
-use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
+use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Requests to the owner that may be unanswered.
 const WINDOW: usize = 8;

@@ -32,8 +32,8 @@ use crate::router::Found;
 use crate::settings::{ConnectionLimits, Protocol, Recipient, Target, url_path};
 use crate::socket::{self, Socket};
 use crate::stream::{self, Sending};
-use crate::tags::{HTTP_RESPONSE, HTTP_STREAM, SOCKET_ACCEPT};
 use crate::tls::Stream;
+use exuvia_abi::io::{HTTP_RESPONSE, HTTP_STREAM, SOCKET_ACCEPT};
 
 /// Requests of an HTTP/2 connection that may be under way.
 const STREAMS: u32 = 128;

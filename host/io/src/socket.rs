@@ -31,7 +31,7 @@ use crate::keyed::Use;
 use crate::patience::{NEVER, STOPPING, linger};
 use crate::port::Outgoing;
 use crate::settings::ConnectionLimits;
-use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
+use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Bytes that are read at once. A socket at rest keeps a buffer of this size.
 const READ: usize = 1 << 10;

@@ -19,7 +19,7 @@ use crate::gateway::{Shared, stops};
 use crate::head;
 use crate::keyed::Use;
 use crate::settings::ConnectionLimits;
-use crate::tags::{SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
+use exuvia_abi::io::{SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// The body of a response that ends too early: its client must notice.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use crate::head;
 use crate::patience::{NEVER, Patient, Receiving, STOPPING, linger};
 use crate::port::Outgoing;
 use crate::settings::Owner;
-use crate::tags::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 use crate::tls::Stream;
+use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Bytes that are read at once.
 const READ: usize = 16 << 10;

@@ -1,9 +1,9 @@
 //! Other processes for the in-memory host: only their pids and names exist.
 
-use exuvia_abi::Code;
+use exuvia_abi::{Code, io};
 
 use super::host::{is_name, record, record_referenced};
-use super::{Effect, ME, world};
+use super::{Effect, HTTP_CLIENT, ME, world};
 use crate::sys::RawSpawn;
 use crate::test::current;
 use crate::{Error, Pid, Priority, Reason};
@@ -136,9 +136,6 @@ pub(crate) fn trap_exit(on: bool) -> bool {
     world(|world| std::mem::replace(&mut world.trapping, on))
 }
 
-/// Names that begin so are of the host.
-const OF_THE_HOST: &str = "exuvia.";
-
 pub(crate) fn register(name: &str, pid: Pid) -> i32 {
     if let Some(node) = current() {
         return node
@@ -148,7 +145,7 @@ pub(crate) fn register(name: &str, pid: Pid) -> i32 {
     if !is_name(name) {
         return Code::BadArgument as i32;
     }
-    if name.starts_with(OF_THE_HOST) {
+    if name.starts_with(io::NAMES_OF_THE_HOST) {
         return Code::Denied as i32;
     }
     world(|world| match world.names.get(name) {
@@ -167,7 +164,7 @@ pub(crate) fn unregister(name: &str) -> i32 {
     if !is_name(name) {
         return Code::BadArgument as i32;
     }
-    if name.starts_with(OF_THE_HOST) {
+    if name.starts_with(io::NAMES_OF_THE_HOST) {
         return Code::Denied as i32;
     }
     world(|world| match world.names.remove(name) {
@@ -182,6 +179,9 @@ pub(crate) fn whereis(name: &str) -> Result<Pid, Error> {
     }
     if !is_name(name) {
         return Err(Error::BadArgument);
+    }
+    if name == io::HTTP_CLIENT {
+        return Ok(HTTP_CLIENT);
     }
     world(|world| world.names.get(name).copied()).ok_or(Error::NoProc(Reason::NOPROC))
 }

@@ -2,7 +2,7 @@
 //! share one target folder, since their dependencies are the same.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::app::{answer, exuvia};
@@ -10,11 +10,27 @@ use crate::terminal::Terminal;
 
 const WASM: &str = "wasm32-wasip1";
 
+/// Makes an app or a library of a template. Returns its folder.
+pub(crate) fn made(around: &Path, name: &str, template: &str) -> PathBuf {
+    let made = answer(exuvia(around).args(["new", name, "--template", template]));
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let folder = around.join(name);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
+    fs::create_dir_all(&target).unwrap();
+    std::os::unix::fs::symlink(&target, folder.join("target")).unwrap();
+    folder
+}
+
+/// Edits a file, in which there is what is to be replaced.
+pub(crate) fn change(file: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(file, text.replacen(from, to, 1)).unwrap();
+}
+
 #[test]
 fn every_template_is_built_checked_and_tested() {
     let around = tempfile::tempdir().unwrap();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
-    fs::create_dir_all(&target).unwrap();
     for (template, modules, has_tests) in [
         ("rust", &["of_rust.wasm"][..], true),
         ("web", &["of_web.wasm"], true),
@@ -22,10 +38,7 @@ fn every_template_is_built_checked_and_tested() {
         ("lib", &[], false),
     ] {
         let name = format!("of-{template}");
-        let made = answer(exuvia(around.path()).args(["new", &name, "--template", template]));
-        assert_eq!(made.code, Some(0), "{made:?}");
-        let folder = around.path().join(&name);
-        std::os::unix::fs::symlink(&target, folder.join("target")).unwrap();
+        let folder = made(around.path(), &name, template);
         if !modules.is_empty() {
             let built = answer(exuvia(&folder).arg("build"));
             assert_eq!(built.code, Some(0), "{built:?}");
@@ -77,18 +90,8 @@ const CRATES: &str = r#"
 #[test]
 fn crates_that_ask_for_time_and_random_numbers_work() {
     let around = tempfile::tempdir().unwrap();
-    let made = answer(exuvia(around.path()).args(["new", "crates"]));
-    assert_eq!(made.code, Some(0), "{made:?}");
-    let folder = around.path().join("crates");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
-    fs::create_dir_all(&target).unwrap();
-    std::os::unix::fs::symlink(&target, folder.join("target")).unwrap();
-    let change = |file: &str, from: &str, to: &str| {
-        let file = folder.join(file);
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains(from), "{text}");
-        fs::write(file, text.replacen(from, to, 1)).unwrap();
-    };
+    let folder = made(around.path(), "crates", "rust");
+    let change = |file: &str, from: &str, to: &str| change(&folder.join(file), from, to);
     let crates = "[dependencies]\nchrono = \"0.4\"\nrand = \"0.9\"\nuuid = { version = \"1\", features = [\"v4\"] }\n";
     change("Cargo.toml", "[dependencies]\n", crates);
     let before = "    fn add(&mut self, by: u64) {\n        self.count += by;\n        exuvia::info!(\"the count is {}\", self.count);\n    }\n";

@@ -1,15 +1,14 @@
 //! The template `web`, as its author and a client of it see it.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::protocol::WebSocket;
 use tokio_tungstenite::tungstenite::{Message, client};
 
-use crate::app::{answer, exuvia};
+use crate::app::exuvia;
+use crate::templates::{change, made};
 use crate::terminal::Terminal;
 
 /// Makes one request on a connection of its own. Returns the response.
@@ -41,18 +40,8 @@ fn socket(address: &str) -> WebSocket<TcpStream> {
 #[test]
 fn a_page_is_edited_while_it_is_served() {
     let around = tempfile::tempdir().unwrap();
-    let made = answer(exuvia(around.path()).args(["new", "page", "--template", "web"]));
-    assert_eq!(made.code, Some(0), "{made:?}");
-    let folder = around.path().join("page");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("templates");
-    fs::create_dir_all(&target).unwrap();
-    std::os::unix::fs::symlink(&target, folder.join("target")).unwrap();
-    let change = |file: &str, from: &str, to: &str| {
-        let file = folder.join(file);
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains(from), "{text}");
-        fs::write(file, text.replacen(from, to, 1)).unwrap();
-    };
+    let folder = made(around.path(), "page", "web");
+    let change = |file: &str, from: &str, to: &str| change(&folder.join(file), from, to);
     change(
         "exuvia.toml",
         "address = \"127.0.0.1:8080\"",

@@ -6,6 +6,7 @@
 mod arguments;
 mod blocking;
 mod cache;
+mod child;
 mod floods;
 mod growing;
 mod isolation;

@@ -4,45 +4,15 @@
 //! Some of these tests use up what the whole process of the operating system
 //! has, so they run in a child: the same test, started again (see `child`).
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use exuvia_abi::{Code, Reason};
 use exuvia_engine::{EngineConfig, MemoryLayout, Method};
 use exuvia_process::{Envelope, Limits, Payload, Pid, SendError};
 
+use crate::child::child;
 use crate::world::{Answer, Setup, World, answering, engine, is_long};
-
-/// Set in the child.
-const CHILD: &str = "EXUVIA_TEST_CHILD";
-/// After so many seconds the child is ended, whatever it does.
-const DEADLINE: &str = "300";
-
-/// Runs `test` (the name of the test that calls this) again under limits of the
-/// shell's `ulimit`. Answers whether this is that child: then the test goes on.
-fn child(test: &str, limits: &str) -> bool {
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let script = format!(r#"{limits}; exec timeout -s KILL {DEADLINE} "$0" "$@""#);
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(script)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("pressure::{test}"), "--nocapture"])
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let and = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{}\n{said}\n{and}",
-        output.status
-    );
-    false
-}
 
 /// A frame's memory in this process.
 #[derive(Debug)]
@@ -123,7 +93,10 @@ const LIMIT: u64 = (Code::Limit as i64).cast_unsigned();
 /// Where huge pages are always used, one would be taken for 512 written pages.
 #[test]
 fn no_page_of_a_frame_is_huge_even_after_it_has_grown() {
-    if !child("no_page_of_a_frame_is_huge_even_after_it_has_grown", ":") {
+    if !child(
+        "pressure::no_page_of_a_frame_is_huge_even_after_it_has_grown",
+        ":",
+    ) {
         return;
     }
     let world = World::new(Setup {
@@ -187,14 +160,20 @@ fn bounded(method: Method, tag: u32) {
 
 #[test]
 fn memory_that_processes_leave_in_frames_is_bounded() {
-    if child("memory_that_processes_leave_in_frames_is_bounded", ":") {
+    if child(
+        "pressure::memory_that_processes_leave_in_frames_is_bounded",
+        ":",
+    ) {
         bounded(Method::Scan, 1);
     }
 }
 
 #[test]
 fn memory_that_processes_keep_in_frames_is_bounded() {
-    if child("memory_that_processes_keep_in_frames_is_bounded", ":") {
+    if child(
+        "pressure::memory_that_processes_keep_in_frames_is_bounded",
+        ":",
+    ) {
         bounded(Method::Bits, 2);
     }
 }
@@ -292,7 +271,10 @@ fn all_are_served(world: &World, pids: &[Pid], from: u64) -> String {
 #[test]
 fn little_address_space_means_few_frames_and_no_exits() {
     let limits = "ulimit -S -v 20971520";
-    if !child("little_address_space_means_few_frames_and_no_exits", limits) {
+    if !child(
+        "pressure::little_address_space_means_few_frames_and_no_exits",
+        limits,
+    ) {
         return;
     }
     assert!(exuvia_engine::default_frames() < 4);
@@ -332,7 +314,7 @@ fn little_address_space_means_few_frames_and_no_exits() {
 /// Something else has nearly all mappings that there may be.
 #[test]
 fn few_mappings_mean_few_frames_and_no_exits() {
-    if !child("few_mappings_mean_few_frames_and_no_exits", ":") {
+    if !child("pressure::few_mappings_mean_few_frames_and_no_exits", ":") {
         return;
     }
     // Packed ones would hardly need any.
@@ -376,7 +358,7 @@ fn few_mappings_mean_few_frames_and_no_exits() {
 /// that cannot do without it ends for that reason.
 #[test]
 fn a_guest_sees_when_the_system_has_no_memory() {
-    let test = "a_guest_sees_when_the_system_has_no_memory";
+    let test = "pressure::a_guest_sees_when_the_system_has_no_memory";
     if !child(test, "ulimit -S -d 1048576") {
         return;
     }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Connection, Shared};
 use crate::port::{Outgoing, Port};
-use crate::tags::{REFUSED, SOCKET_CLOSE, SOCKET_OPEN};
+use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_OPEN};
 
 /// How long a process that is told that its socket has been closed may take to acknowledge it.
 const CLOSING: Duration = Duration::from_secs(5);

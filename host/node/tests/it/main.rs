@@ -10,6 +10,7 @@ mod actors;
 mod background_upgrades;
 mod blocking_in_place;
 mod booting;
+#[path = "../../../engine/tests/it/child.rs"]
 mod child;
 mod deploying;
 mod descendants;

@@ -1,5 +1,6 @@
 //! Calls about registered names.
 
+use exuvia_abi::io::NAMES_OF_THE_HOST;
 use exuvia_abi::{Code, Pid, limits};
 
 use super::{CallResult, CallServices, Caller, Runner};
@@ -13,13 +14,10 @@ pub fn valid_name(name: &[u8]) -> Result<&str, Code> {
     std::str::from_utf8(name).map_err(|_| Code::BadArgument)
 }
 
-/// Names that begin so are of the host: others trust whom they find under them.
-const OF_THE_HOST: &str = "exuvia.";
-
-/// Checks a name that a guest wants to give or to release.
+/// Checks a name that a guest wants to give or to release. Those of the host are not: others trust whom they find there.
 fn own_name(name: &[u8]) -> Result<&str, Code> {
     let name = valid_name(name)?;
-    match name.starts_with(OF_THE_HOST) {
+    match name.starts_with(NAMES_OF_THE_HOST) {
         true => Err(Code::Denied),
         false => Ok(name),
     }

@@ -1,0 +1,42 @@
+//! Input and output: tags of the host, and names of its processes (`guest-sdk/io.md`).
+
+/// A request of HTTP.
+pub const HTTP_REQUEST: u32 = 0xffff_ff10;
+/// A reply that is a response.
+pub const HTTP_RESPONSE: u32 = 0xffff_ff11;
+/// A reply that is a response whose body follows.
+pub const HTTP_STREAM: u32 = 0xffff_ff12;
+/// A reply that accepts a WebSocket.
+pub const SOCKET_ACCEPT: u32 = 0xffff_ff13;
+/// A socket or a stream is open.
+pub const SOCKET_OPEN: u32 = 0xffff_ff14;
+/// Text of a WebSocket.
+pub const SOCKET_TEXT: u32 = 0xffff_ff15;
+/// Bytes.
+pub const SOCKET_DATA: u32 = 0xffff_ff16;
+/// One side sends no more.
+pub const SOCKET_END: u32 = 0xffff_ff17;
+/// It is to be closed, or has been.
+pub const SOCKET_CLOSE: u32 = 0xffff_ff18;
+/// A reply that refuses what was asked; the payload is text.
+pub const REFUSED: u32 = u32::MAX;
+
+/// All of them with their names.
+pub const ALL: [(u32, &str); 10] = [
+    (HTTP_REQUEST, "HTTP_REQUEST"),
+    (HTTP_RESPONSE, "HTTP_RESPONSE"),
+    (HTTP_STREAM, "HTTP_STREAM"),
+    (SOCKET_ACCEPT, "SOCKET_ACCEPT"),
+    (SOCKET_OPEN, "SOCKET_OPEN"),
+    (SOCKET_TEXT, "SOCKET_TEXT"),
+    (SOCKET_DATA, "SOCKET_DATA"),
+    (SOCKET_END, "SOCKET_END"),
+    (SOCKET_CLOSE, "SOCKET_CLOSE"),
+    (REFUSED, "REFUSED"),
+];
+
+/// The name of the process of the host that makes requests for guests.
+pub const HTTP_CLIENT: &str = "exuvia.http";
+
+/// Names of processes that begin so are of the host.
+pub const NAMES_OF_THE_HOST: &str = "exuvia.";
