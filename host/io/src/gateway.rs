@@ -1,4 +1,4 @@
-//! All listeners of a node: they are opened, changed and closed together. Their tasks run on threads of their own.
+//! All listeners of a node: they are opened, changed and closed together. One thread accepts, and the schedulers serve.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::ListenError;
 use crate::keyed::{self, Keyed};
+use crate::pollers::Pollers;
 use crate::router::Router;
 use crate::serve;
 use crate::settings::{Existing, Listen, Protocol};
@@ -27,8 +28,6 @@ use crate::tcp;
 use crate::threads::Threads;
 use crate::tls::{Stream, Tls};
 
-/// One thread for so many cores, but at least one.
-const CORES: usize = 4;
 /// How long is waited after the system has refused a connection: it is out of descriptors or memory.
 const REFUSED: Duration = Duration::from_millis(100);
 
@@ -164,10 +163,13 @@ pub(crate) async fn stops(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stops| *stops).await;
 }
 
-/// All listeners of a node. Dropped, it closes them and all connections at once; see [`Gateway::stop`].
+/// All listeners of a node. Dropped, it closes them; connections end with the schedulers. See [`Gateway::stop`].
 pub struct Gateway<G: 'static> {
     shared: Arc<Shared<G>>,
+    /// Where connections are accepted.
     threads: Threads,
+    /// Where they are served.
+    pollers: Arc<Pollers>,
     open: Mutex<Vec<Open>>,
     /// Set when connections are to end as soon as they have no request under way.
     stopping: watch::Sender<bool>,
@@ -199,13 +201,13 @@ impl<G: Send + 'static> Gateway<G> {
     /// The first address that cannot be listened to, or the first route that is in the way of another.
     pub fn start(
         system: Arc<System<G>>,
+        pollers: Arc<Pollers>,
         guests: Arc<dyn Guests<G>>,
         limits: Arc<Limits>,
         listen: Vec<Listen>,
         sources: Option<PathBuf>,
     ) -> Result<Gateway<G>, ListenError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = Threads::start(cores / CORES, "exuvia-io").map_err(ListenError::Threads)?;
+        let threads = Threads::start(1, "exuvia-accept").map_err(ListenError::Threads)?;
         let keyed = Keyed::start(&system, &guests, &limits);
         let keyed = keyed.map_err(|_| ListenError::TableFull)?;
         let (stopping, _) = watch::channel(false);
@@ -218,6 +220,7 @@ impl<G: Send + 'static> Gateway<G> {
                 sources,
             }),
             threads,
+            pollers,
             open: Mutex::default(),
             stopping,
             under_way: Arc::new(()),
@@ -333,6 +336,7 @@ impl<G: Send + 'static> Gateway<G> {
         address: Arc<Address>,
     ) -> JoinHandle<()> {
         let (shared, under_way) = (self.shared.clone(), self.under_way.clone());
+        let pollers = self.pollers.clone();
         let stopping = self.stopping.subscribe();
         runtime.spawn(async move {
             loop {
@@ -355,7 +359,14 @@ impl<G: Send + 'static> Gateway<G> {
                     _under_way: under_way.clone(),
                 });
                 keep_alive(&stream);
-                tokio::spawn(async move {
+                // It is registered with this runtime; the one where it is served has sockets of its own.
+                let Ok(stream) = stream.into_std() else {
+                    continue;
+                };
+                let served = pollers.spawn(async move {
+                    let Ok(stream) = TcpStream::from_std(stream) else {
+                        return;
+                    };
                     let settings = address.settings.load_full();
                     let reading = settings.0.limits.reading;
                     let mut stops_meanwhile = stopping.clone();
@@ -375,6 +386,9 @@ impl<G: Send + 'static> Gateway<G> {
                     }
                     drop(held);
                 });
+                if let Err(error) = served {
+                    tracing::warn!("a connection is refused: {error}");
+                }
             }
         })
     }

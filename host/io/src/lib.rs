@@ -2,7 +2,7 @@
 //!
 //! A connection is a process of the host. It has a pid, so links, monitors, exit reasons and kills hold for
 //! it as for any process, and it outlives every swap: what changes is the process behind it. The bytes are
-//! read and written by tasks on threads of their own (`gateway`); the process (`connection`) is how they
+//! read and written by tasks on the schedulers' threads (`pollers`); the process (`connection`) is how they
 //! reach the other processes of the node, and the only one that does: a request is a request of the
 //! connection's process, and the reply or the end of the receiver completes it.
 //!
@@ -23,6 +23,7 @@ mod gateway;
 mod head;
 mod keyed;
 mod patience;
+mod pollers;
 mod port;
 mod router;
 mod serve;
@@ -36,6 +37,7 @@ mod tls;
 pub use client::HttpClient;
 pub use error::{ClientError, ListenError};
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
+pub use pollers::{Poller, Pollers, Signal};
 pub use settings::{
     ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route, Target,
 };

@@ -28,6 +28,7 @@ use crate::gateway::{Address, Held, NoProcess, Shared, stops};
 use crate::head::{self, RequestHead};
 use crate::keyed::Use;
 use crate::patience::Patient;
+use crate::pollers;
 use crate::router::Found;
 use crate::settings::{ConnectionLimits, Protocol, Recipient, Target, url_path};
 use crate::socket::{self, Socket};
@@ -391,7 +392,7 @@ impl<G: Send + 'static> Serving<G> {
                     used: replied.used,
                 };
                 let held = self.held.clone();
-                tokio::spawn(async move {
+                pollers::spawn(async move {
                     // The client may have gone before.
                     match upgrade.await {
                         Ok(upgraded) => socket::serve(socket, upgraded).await,

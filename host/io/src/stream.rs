@@ -18,6 +18,7 @@ use crate::connection::{Connection, Kept, PortEvent};
 use crate::gateway::{Shared, stops};
 use crate::head;
 use crate::keyed::Use;
+use crate::pollers;
 use crate::settings::ConnectionLimits;
 use exuvia_abi::io::{SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
@@ -91,7 +92,7 @@ pub(crate) fn begin<G: Send + 'static>(
         parts,
         is_complete: is_complete.clone(),
     };
-    tokio::spawn(async move {
+    pollers::spawn(async move {
         let End {
             reason,
             is_told,

@@ -22,6 +22,7 @@ use exuvia_engine::{
     Artifact, Engine, EngineConfig, Executor, ExecutorConfig, Guest, GuestSystem, MOST_FRAMES,
     THREAD_STACK, default_frames,
 };
+use exuvia_io::Pollers;
 use exuvia_manifest::AppConfig;
 use exuvia_process::{Body, Native, Payload, Signal, SpawnSpec, System};
 use exuvia_scheduler::{Config, Handle, Scheduler};
@@ -33,7 +34,7 @@ use crate::error::NodeError;
 use crate::event::{Event, Events};
 use crate::host_memory;
 use crate::logger::Logger;
-use crate::scheduler_glue::{RunQueues, Runner, SchedulerThreads};
+use crate::scheduler_glue::{RunQueues, Runner, SchedulerThreads, pollers};
 
 pub(crate) use commits::Commits;
 pub(crate) use limits::{ProcessLimits, may_begin};
@@ -61,6 +62,7 @@ pub(crate) struct Core {
     pub(crate) app_config: Mutex<Arc<AppConfig>>,
     /// Tells the background upgrader of commits.
     pub(crate) commits: Commits,
+    pub(crate) pollers: Arc<Pollers>,
     pub(crate) schedulers: Handle,
     scheduler: Mutex<Option<Scheduler>>,
 }
@@ -71,7 +73,7 @@ impl Core {
         config: NodeConfig,
         events: Events,
     ) -> Result<(Core, Receiver<()>), NodeError> {
-        let workers = workers(&config);
+        let mut workers = workers(&config);
         let frames = match config.frames {
             0 => default_frames(),
             frames if frames > MOST_FRAMES => return Err(NodeError::Frames { frames }),
@@ -127,9 +129,13 @@ impl Core {
             executor: executor.clone(),
             system: system.clone(),
         };
+        let (pollers, make_poller) = pollers(workers.workers);
+        workers.pollers = Some(make_poller);
         let scheduler = Scheduler::start(workers, Arc::new(runner))
             .map_err(|error| NodeError::Scheduler(error.to_string()))?;
         wakes.connect(scheduler.handle());
+        let handle = scheduler.handle();
+        pollers.connect(move |worker| handle.unpark_worker(worker));
         executor.set_threads(Arc::new(SchedulerThreads::new(
             scheduler.handle(),
             system.clone(),
@@ -145,6 +151,7 @@ impl Core {
             logger,
             app_config: Mutex::default(),
             commits,
+            pollers,
             schedulers: scheduler.handle(),
             scheduler: Mutex::new(Some(scheduler)),
         };

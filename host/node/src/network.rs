@@ -46,7 +46,10 @@ impl Network {
                 let limits = core.limits.of_node().clone();
                 let sources = core.config.sources.clone();
                 let system = core.system.clone();
-                *gateway = Some(Gateway::start(system, guests, limits, listen, sources)?);
+                let pollers = core.pollers.clone();
+                *gateway = Some(Gateway::start(
+                    system, pollers, guests, limits, listen, sources,
+                )?);
                 Ok(())
             }
         }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use exuvia_engine::{
     Executor, GuestSystem, ResumeHandle, SpareThread, Threads, TurnResult, prepare_thread,
 };
+use exuvia_io::Pollers;
 use exuvia_process::{Priority, Schedule};
-use exuvia_scheduler::{Handle, Next, Run};
+use exuvia_scheduler::{Handle, Interrupt, MakePoller, Next, Run};
+use parking_lot::Mutex;
 
 /// What the scheduler runs.
 #[derive(Debug)]
@@ -110,6 +112,51 @@ struct SchedulerResumeHandle(Arc<exuvia_scheduler::ResumeHandle>);
 impl ResumeHandle for SchedulerResumeHandle {
     fn wait(&self) {
         self.0.wait();
+    }
+}
+
+/// The sockets of a scheduler, as the scheduler sees them.
+struct Sockets(exuvia_io::Poller);
+
+struct SocketsSignal(Arc<exuvia_io::Signal>);
+
+/// Makes the pollers of so many schedulers, for those who start tasks and for the schedulers.
+pub(crate) fn pollers(workers: usize) -> (Arc<Pollers>, MakePoller) {
+    let (shared, pollers) = Pollers::new(workers);
+    let pollers: Mutex<Vec<_>> = Mutex::new(pollers.into_iter().map(Some).collect());
+    let make: MakePoller = Arc::new(move |worker| {
+        let poller = pollers.lock()[worker].take();
+        let poller = poller.expect("each worker makes its poller once");
+        Ok(Box::new(Sockets(poller)))
+    });
+    (shared, make)
+}
+
+impl exuvia_scheduler::Poller for Sockets {
+    fn is_in_use(&self) -> bool {
+        self.0.is_in_use()
+    }
+
+    fn poll(&mut self) {
+        self.0.poll();
+    }
+
+    fn wait(&mut self, time: Option<Duration>) {
+        self.0.wait(time);
+    }
+
+    fn interrupt(&self) -> Arc<dyn Interrupt> {
+        Arc::new(SocketsSignal(self.0.signal()))
+    }
+}
+
+impl Interrupt for SocketsSignal {
+    fn interrupt(&self) {
+        self.0.set();
+    }
+
+    fn asleep_ns(&self) -> u64 {
+        self.0.asleep_ns()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Configuration: the number of workers and the properties of their threads.
 
-use std::{fmt, sync::Arc, thread};
+use std::{fmt, io, sync::Arc, thread};
+
+use crate::poller::Poller;
 
 /// Maximum number of workers of one scheduler. The counts in `idle` would allow 65,535; beyond this
 /// number, one list of sleepers under one lock would no longer scale.
@@ -25,9 +27,14 @@ pub struct Config {
     /// Of a hundred slices, how many go to other processes while a high-priority one waits; 0:
     /// none, as in Erlang. At most [`MOST_OTHERS_SHARE`].
     pub others_share: u32,
+    /// Makes the poller of each worker; `None`: workers have none.
+    pub pollers: Option<MakePoller>,
     /// Called on each worker thread before its first slice, with the worker's number.
     pub on_start: Option<OnStart>,
 }
+
+/// Makes the poller of a worker, by its number.
+pub type MakePoller = Arc<dyn Fn(usize) -> io::Result<Box<dyn Poller>> + Send + Sync>;
 
 /// A callback for the start of a worker thread.
 pub(crate) type OnStart = Arc<dyn Fn(usize) + Send + Sync>;
@@ -39,6 +46,7 @@ impl Default for Config {
             name: "exuvia-sched".to_owned(),
             stack_size: None,
             others_share: OTHERS_SHARE,
+            pollers: None,
             on_start: None,
         }
     }
@@ -51,6 +59,7 @@ impl fmt::Debug for Config {
             .field("name", &self.name)
             .field("stack_size", &self.stack_size)
             .field("others_share", &self.others_share)
+            .field("pollers", &self.pollers.is_some())
             .field("on_start", &self.on_start.is_some())
             .finish()
     }

@@ -38,9 +38,10 @@
 //!
 //! Lock order: the list's lock is a leaf; no token is sent while it is held.
 
-use std::time::Duration;
-
-use crate::sync::{AtomicU32, Mutex, Ordering, Parker, Unparker, fence};
+use crate::{
+    parker::{Parker, Unparker},
+    sync::{AtomicU32, Mutex, Ordering, fence},
+};
 
 /// One searching worker in the low half of the word.
 const SEARCHING: u32 = 1;
@@ -76,12 +77,13 @@ pub struct Parked {
 impl Idle {
     /// Creates the record, with all workers awake. Worker `n` waits on the parker of
     /// `unparkers[n]`.
-    pub fn new(parkers: &[Parker]) -> Self {
-        assert!(parkers.len() < PARKED as usize, "counts are 16 bits wide");
+    pub fn new<'a>(parkers: impl Iterator<Item = &'a Parker>) -> Self {
+        let unparkers: Box<[Unparker]> = parkers.map(|p| p.unparker().clone()).collect();
+        assert!(unparkers.len() < PARKED as usize, "counts are 16 bits wide");
         Idle {
             state: AtomicU32::new(0),
-            sleepers: Mutex::new(Vec::with_capacity(parkers.len())),
-            unparkers: parkers.iter().map(|p| p.unparker().clone()).collect(),
+            sleepers: Mutex::new(Vec::with_capacity(unparkers.len())),
+            unparkers,
         }
     }
 
@@ -155,15 +157,15 @@ impl Idle {
         has_work() && self.notify_local()
     }
 
-    /// Parks until a waker claims this worker, [`Idle::unpark`] is called, or `wait` has passed.
-    /// `has_work` checks every queue. `searching` says whether the caller is a searcher; afterwards
-    /// it is one only if the returned value says so.
+    /// Parks until a waker claims this worker, [`Idle::unpark`] is called, or `sleep` returns by
+    /// itself. `sleep` waits at the parker that [`Idle::new`] was given for this worker. `has_work`
+    /// checks every queue. `searching` says whether the caller is a searcher; afterwards it is one
+    /// only if the returned value says so.
     pub fn park(
         &self,
         worker: usize,
-        parker: &Parker,
         searching: bool,
-        wait: Option<Duration>,
+        sleep: impl FnOnce(),
         has_work: impl FnOnce() -> bool,
     ) -> Parked {
         {
@@ -177,10 +179,7 @@ impl Idle {
         fence(Ordering::SeqCst);
         let slept = !has_work();
         if slept {
-            match wait {
-                Some(wait) => parker.park_timeout(wait),
-                None => parker.park(),
-            }
+            sleep();
         }
         Parked {
             searching: !self.withdraw(worker),
@@ -204,6 +203,11 @@ impl Idle {
     /// Makes the worker return from its current park, or from its next one at once.
     pub fn unpark(&self, worker: usize) {
         self.unparkers[worker].unpark();
+    }
+
+    /// Returns the nanoseconds that the worker was asleep at its poller.
+    pub fn asleep_ns(&self, worker: usize) -> u64 {
+        self.unparkers[worker].asleep_ns()
     }
 
     /// Returns the number of parked workers, for metrics and tests.

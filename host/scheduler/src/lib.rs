@@ -14,6 +14,8 @@
 //! Where to look:
 //! - `idle`: which workers search, which sleep, and why no wake is lost. Start here; loom checks
 //!   it.
+//! - `parker`: a token, and where a worker waits for it.
+//! - `poller`: what a worker waits for beside work.
 //! - `worker`: the loop of one thread, and the order in which it picks work.
 //! - `shared`: the state that threads share, and wakes from outside.
 //! - `gate`: holds a worker between two slices.
@@ -35,8 +37,14 @@ mod idle;
 // Loom's model is an integration test: it needs the protocol, and nothing else builds there.
 #[cfg(loom)]
 pub mod idle;
+#[cfg(not(loom))]
+#[allow(
+    unreachable_pub,
+    reason = "public only for the loom model, which is another crate"
+)]
+mod parker;
 #[cfg(loom)]
-pub use sync::Parker;
+pub mod parker;
 
 #[cfg(not(loom))]
 mod config;
@@ -50,6 +58,7 @@ mod handle;
 mod handoff;
 #[cfg(not(loom))]
 mod metrics;
+mod poller;
 #[cfg(not(loom))]
 mod scheduler;
 #[cfg(not(loom))]
@@ -57,9 +66,10 @@ mod shared;
 #[cfg(not(loom))]
 mod worker;
 
+pub use self::poller::{Interrupt, Poller};
 #[cfg(not(loom))]
 pub use self::{
-    config::{Config, MAX_WORKERS, MOST_OTHERS_SHARE, OTHERS_SHARE},
+    config::{Config, MAX_WORKERS, MOST_OTHERS_SHARE, MakePoller, OTHERS_SHARE},
     error::Error,
     gate::Held,
     handle::Handle,

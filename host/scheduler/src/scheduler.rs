@@ -26,8 +26,8 @@ use crate::{
     handle::Handle,
     handoff::{Alive, ResumeHandle, SPARE, stand_by},
     idle::Idle,
+    parker::Parker,
     shared::{Remote, SchedulerState},
-    sync::Parker,
     worker::Worker,
 };
 
@@ -83,7 +83,15 @@ impl Scheduler {
         if config.workers == 0 || config.workers > MAX_WORKERS {
             return Err(Error::Workers(config.workers));
         }
-        let parkers: Vec<Parker> = (0..config.workers).map(|_| Parker::new()).collect();
+        let mut pollers = Vec::with_capacity(config.workers);
+        for worker in 0..config.workers {
+            let poller = config.pollers.as_ref().map(|make| make(worker)).transpose();
+            pollers.push(poller.map_err(|source| Error::Poller { worker, source })?);
+        }
+        let parkers: Vec<Parker> = pollers
+            .iter()
+            .map(|poller| Parker::new(poller.as_ref().map(|poller| poller.interrupt())))
+            .collect();
         let queues: Vec<Queue<u32>> = (0..config.workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues
             .iter()
@@ -91,7 +99,7 @@ impl Scheduler {
             .collect();
         let shared = Arc::new(SchedulerState::new(
             remotes,
-            Idle::new(&parkers),
+            Idle::new(parkers.iter()),
             config.others_share,
         ));
         let scheduler = Scheduler {
@@ -132,8 +140,9 @@ impl Scheduler {
         };
         // Dropping the scheduler stops what did start.
         let failed = |worker| move |source| Error::Thread { worker, source };
-        for (number, (queue, parker)) in queues.into_iter().zip(parkers).enumerate() {
-            let worker = Box::new(Worker::new(Arc::clone(&shared), number, queue, parker));
+        let waits = parkers.into_iter().zip(pollers);
+        for (number, (queue, waits)) in queues.into_iter().zip(waits).enumerate() {
+            let worker = Box::new(Worker::new(Arc::clone(&shared), number, queue, waits));
             spawn(format!("{name}-{number}"), live(Some(worker), None)).map_err(failed(number))?;
         }
         for _ in 0..config.workers + SPARE {

@@ -1,13 +1,13 @@
 //! The synchronisation primitives of the parking protocol: real ones, or loom's.
 //!
-//! Only `idle` imports from here. Everything else in the crate uses the real types directly,
+//! Only `idle` and `parker` import from here. Everything else in the crate uses the real types directly,
 //! because crossbeam-deque cannot run under loom.
 
 #[cfg(not(loom))]
 mod real {
     pub(crate) use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-    pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+    pub(crate) use crossbeam_utils::sync::{Parker as Bed, Unparker as Bell};
     pub(crate) use parking_lot::Mutex;
 }
 
@@ -35,41 +35,38 @@ mod model {
     /// A token and a place to wait for it, as in crossbeam-utils. Loom sometimes lets it return
     /// without a token, which stands for deadlines.
     #[derive(Debug)]
-    pub struct Parker(Arc<Notify>);
+    pub(crate) struct Bed(Bell);
 
     #[derive(Clone, Debug)]
-    pub struct Unparker(Arc<Notify>);
+    pub(crate) struct Bell(Arc<Notify>);
 
-    impl Parker {
-        #[allow(clippy::new_without_default, reason = "the real one is made by `new`")]
-        pub fn new() -> Self {
-            Parker(Arc::new(Notify::new()))
+    impl Bed {
+        pub(crate) fn new() -> Self {
+            Bed(Bell(Arc::new(Notify::new())))
         }
 
-        pub fn unparker(&self) -> Unparker {
-            Unparker(Arc::clone(&self.0))
+        pub(crate) fn unparker(&self) -> &Bell {
+            &self.0
         }
 
-        pub fn park(&self) {
-            self.0.wait();
+        pub(crate) fn park(&self) {
+            self.0.0.wait();
         }
 
         /// Never times out: the model must find a lost wake that only a timeout would recover.
-        pub fn park_timeout(&self, _: Duration) {
+        pub(crate) fn park_timeout(&self, _: Duration) {
             self.park();
         }
     }
 
-    impl Unparker {
-        pub fn unpark(&self) {
+    impl Bell {
+        pub(crate) fn unpark(&self) {
             self.0.notify();
         }
     }
 }
 
 #[cfg(loom)]
-pub use model::Parker;
-#[cfg(loom)]
-pub(crate) use model::{AtomicU32, Mutex, Ordering, Unparker, fence};
+pub(crate) use model::{AtomicU32, Bed, Bell, Mutex, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use real::*;

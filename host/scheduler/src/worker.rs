@@ -19,7 +19,7 @@
 //! 5. The slot again, and what is pinned: the queue had its turn and was empty.
 //! 6. A search: high priority, the injector, the queues of other workers from a random one on, then
 //!    low priority; many rounds with short spins between them.
-//! 7. Sleep.
+//! 7. Sleep, or a wait at the poller if that has anything to wait for (see `poller`).
 //!
 //! Before each slice, if something else waits in the queue, one sleeper is woken (unless a worker
 //! is searching already).
@@ -40,7 +40,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::VecDeque,
-    hint,
+    fmt, hint,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -51,9 +51,11 @@ use crossbeam_deque::Worker as Queue;
 
 use crate::{
     config::OnStart,
+    idle::Parked,
+    parker::Parker,
+    poller::Poller,
     scheduler::{Next, Run},
     shared::{HOLD, PINNED, Remote, STOP, SchedulerState, until_settled},
-    sync::Parker,
 };
 
 /// A prime, as in the schedulers of Go and tokio, so that it does not fall into step with other
@@ -111,6 +113,17 @@ pub(crate) fn take_back() -> Option<Box<Worker>> {
     CURRENT.with(RefCell::take)
 }
 
+/// The poller of a worker; `None` while it is at work, and if there is none.
+struct WorkerPoller(Option<Box<dyn Poller>>);
+
+impl fmt::Debug for WorkerPoller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WorkerPoller")
+            .field(&self.0.is_some())
+            .finish()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     shared: Arc<SchedulerState>,
@@ -128,6 +141,11 @@ pub(crate) struct Worker {
     /// Whether wakes bypass the slot for the rest of the slice.
     long_slice: Cell<bool>,
     parker: Parker,
+    poller: WorkerPoller,
+    /// Whether this thread waits at the poller, so that a wake has to end that.
+    waits_at_poller: Cell<bool>,
+    /// Whether it handles what is ready there between two slices.
+    looks_at_poller: Cell<bool>,
     /// Whether this worker is counted as searching in `idle`.
     searching: Cell<bool>,
     picks_to_injector: Cell<u32>,
@@ -150,7 +168,7 @@ impl Worker {
         shared: Arc<SchedulerState>,
         number: usize,
         queue: Queue<u32>,
-        parker: Parker,
+        (parker, poller): (Parker, Option<Box<dyn Poller>>),
     ) -> Self {
         Worker {
             own: Arc::clone(&shared.remotes[number]),
@@ -162,6 +180,9 @@ impl Worker {
             pinned_turn: Cell::new(false),
             long_slice: Cell::new(false),
             parker,
+            poller: WorkerPoller(poller),
+            waits_at_poller: Cell::new(false),
+            looks_at_poller: Cell::new(false),
             searching: Cell::new(false),
             picks_to_injector: Cell::new(INJECTOR_EVERY),
             picks_to_low: Cell::new(LOW_EVERY),
@@ -208,21 +229,35 @@ impl Worker {
         (take_back(), done)
     }
 
-    /// Handles a wake from inside a slice or a tick.
+    /// Handles a wake from inside a slice, a tick or the poller.
     #[inline]
     pub(crate) fn wake(&self, index: u32) {
         if self.long_slice.get() {
-            self.queue.push(index);
-            self.notify_for_long();
+            self.wake_for_later(index);
         } else if let Some(displaced) = self.slot.replace(Some(index)) {
             self.queue.push(displaced);
             self.notify();
         }
     }
 
+    /// Handles a wake in a slice that lasts, or at the poller.
+    #[cold]
+    fn wake_for_later(&self, index: u32) {
+        self.queue.push(index);
+        if self.waits_at_poller.get() {
+            // What is ready besides is still handled; then the worker goes on here.
+            self.parker.unparker().unpark();
+        } else if !self.looks_at_poller.get() {
+            self.notify_for_long();
+        }
+    }
+
     /// Handles a wake of a process that only this worker runs.
     pub(crate) fn wake_pinned(&self, index: u32) {
         self.pinned.borrow_mut().push_back(index);
+        if self.waits_at_poller.get() {
+            self.parker.unparker().unpark();
+        }
     }
 
     /// Moves the slot's occupant, and all further wakes of this slice, to the queue for other
@@ -413,7 +448,9 @@ impl Worker {
             }
             self.searching.set(true);
         }
-        for _ in 0..SEARCH_ROUNDS {
+        // What is ready at the poller is work as well: it is looked at sooner.
+        let rounds = if self.polls() { 1 } else { SEARCH_ROUNDS };
+        for _ in 0..rounds {
             let shared = &self.shared;
             let found = shared.high.pop().or_else(|| self.pop_injector());
             let found = found.or_else(|| self.steal());
@@ -570,14 +607,21 @@ impl Worker {
     fn tick_between_slices<R: Run + ?Sized>(self: Box<Self>, run: &R) -> Option<Box<Self>> {
         let (worker, _) = self.tick(run);
         let worker = worker?;
-        let now = now();
-        let took = now.duration_since(worker.tick_since.get()).as_nanos() as u64;
+        let ticked = now();
+        let took = ticked.duration_since(worker.tick_since.get()).as_nanos() as u64;
         // As many units as fit into the target at the average since the last tick. The number may
         // drop at once but at most double: a first short slice after a sleep says little about the
         // next.
         let fit = TICK_TARGET_NS * u64::from(worker.tick_units.get()) / took.max(1);
         let most = TICK_UNITS_MAX.min(2 * worker.tick_due.get());
-        worker.plan_tick(fit.clamp(1, u64::from(most)) as u32, now);
+        let due = fit.clamp(1, u64::from(most)) as u32;
+        if !worker.polls() {
+            worker.plan_tick(due, ticked);
+            return Some(worker);
+        }
+        // The time there is none of the slices'.
+        let worker = worker.look_at_poller()?;
+        worker.plan_tick(due, now());
         Some(worker)
     }
 
@@ -609,28 +653,92 @@ impl Worker {
         if wait == Some(Duration::ZERO) || worker.has_local_work() {
             return Some(worker);
         }
-        let began = now();
-        worker.own.counters.falls_asleep(true);
-        let parked = worker.shared.idle.park(
-            worker.number,
-            &worker.parker,
-            worker.searching.get(),
-            wait,
-            || worker.shared.has_work(),
-        );
+        let (worker, parked) = match worker.polls() {
+            true => worker.wait_at_poller(wait),
+            false => {
+                let parked = worker.sleep(wait);
+                (Some(worker), parked)
+            }
+        };
+        let worker = worker?;
         worker.searching.set(parked.searching);
         let ended = now();
         if parked.slept {
             worker.own.counters.parks.add(1);
-            let slept = ended.duration_since(began).as_nanos();
-            worker.own.counters.parked_ns.add(slept as u64);
         }
-        // Only now, so that a concurrent snapshot counts the sleep twice for a moment rather than
-        // not at all.
-        worker.own.counters.falls_asleep(false);
         let worker = worker.tick(run).0?;
         worker.plan_tick(1, ended);
         Some(worker)
+    }
+
+    fn sleep(&self, wait: Option<Duration>) -> Parked {
+        let counters = &self.own.counters;
+        let began = now();
+        counters.falls_asleep(true);
+        let parked = self.shared.idle.park(
+            self.number,
+            self.searching.get(),
+            || self.parker.park(wait),
+            || self.shared.has_work(),
+        );
+        if parked.slept {
+            let slept = now().duration_since(began).as_nanos();
+            counters.parked_ns.add(slept as u64);
+        }
+        // Only now, so that a concurrent snapshot counts the sleep twice for a moment rather than
+        // not at all.
+        counters.falls_asleep(false);
+        parked
+    }
+
+    fn wait_at_poller(self: Box<Self>, wait: Option<Duration>) -> (Option<Box<Self>>, Parked) {
+        let (number, searching) = (self.number, self.searching.get());
+        let (shared, unparker) = (Arc::clone(&self.shared), self.parker.unparker().clone());
+        self.waits_at_poller.set(true);
+        let (worker, parked) = self.at_poller(|poller| {
+            shared.idle.park(
+                number,
+                searching,
+                || {
+                    let waited = unparker.park_at_poller(|| poller.wait(wait));
+                    if !waited {
+                        poller.poll();
+                    }
+                },
+                || shared.has_work(),
+            )
+        });
+        if let Some(worker) = &worker {
+            worker.waits_at_poller.set(false);
+        }
+        (worker, parked)
+    }
+
+    /// Handles what is ready at the poller, without waiting.
+    fn look_at_poller(self: Box<Self>) -> Option<Box<Self>> {
+        self.looks_at_poller.set(true);
+        let (worker, ()) = self.at_poller(Poller::poll);
+        worker.inspect(|worker| worker.looks_at_poller.set(false))
+    }
+
+    /// Returns whether there is anything to wait for at the poller.
+    fn polls(&self) -> bool {
+        (self.poller.0.as_ref()).is_some_and(|poller| poller.is_in_use())
+    }
+
+    /// Runs `act` with the poller, while wakes go to this worker's queue.
+    fn at_poller<T>(
+        mut self: Box<Self>,
+        act: impl FnOnce(&mut dyn Poller) -> T,
+    ) -> (Option<Box<Self>>, T) {
+        let mut poller = self.poller.0.take().expect("`polls` has found one");
+        self.long_slice.set(true);
+        let (mut worker, done) = self.lend(|| act(&mut *poller));
+        if let Some(worker) = &mut worker {
+            worker.long_slice.set(false);
+            worker.poller = WorkerPoller(Some(poller));
+        }
+        (worker, done)
     }
 
     /// Marsaglia's xorshift; good enough to spread thieves over the queues.

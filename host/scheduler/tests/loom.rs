@@ -8,11 +8,11 @@
 
 #![cfg(loom)]
 
-use exuvia_scheduler::{Parker, idle::Idle};
+use exuvia_scheduler::{Interrupt, idle::Idle, parker::Parker};
 use loom::{
     model::Builder,
     sync::{
-        Arc,
+        Arc, Notify,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -44,6 +44,59 @@ impl<const N: usize> Cells<N> {
     }
 }
 
+/// How the workers of a model wait.
+#[derive(Clone, Copy)]
+enum Wait {
+    Asleep,
+    AtPoller,
+}
+
+/// A poller to which nothing happens but interrupts.
+struct Bell(Notify);
+
+impl Interrupt for Bell {
+    fn interrupt(&self) {
+        self.0.notify();
+    }
+
+    fn asleep_ns(&self) -> u64 {
+        0
+    }
+}
+
+/// Where one worker waits.
+struct Seat {
+    parker: Parker,
+    poller: Option<std::sync::Arc<Bell>>,
+}
+
+impl Seat {
+    fn new(wait: Wait) -> Seat {
+        match wait {
+            Wait::Asleep => Seat {
+                parker: Parker::new(None),
+                poller: None,
+            },
+            Wait::AtPoller => {
+                let bell = std::sync::Arc::new(Bell(Notify::new()));
+                Seat {
+                    parker: Parker::new(Some(bell.clone())),
+                    poller: Some(bell),
+                }
+            }
+        }
+    }
+
+    fn park(&self) {
+        match &self.poller {
+            None => self.parker.park(None),
+            Some(bell) => {
+                (self.parker.unparker()).park_at_poller(|| bell.0.wait());
+            }
+        }
+    }
+}
+
 struct Model<const N: usize> {
     idle: Idle,
     cells: Cells<N>,
@@ -52,15 +105,15 @@ struct Model<const N: usize> {
 }
 
 impl<const N: usize> Model<N> {
-    fn new(workers: usize) -> (Arc<Self>, Vec<Parker>) {
-        let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
+    fn new(workers: usize, wait: Wait) -> (Arc<Self>, Vec<Seat>) {
+        let seats: Vec<Seat> = (0..workers).map(|_| Seat::new(wait)).collect();
         let model = Arc::new(Model {
-            idle: Idle::new(&parkers),
+            idle: Idle::new(seats.iter().map(|seat| &seat.parker)),
             cells: Cells::new(),
             stop: AtomicBool::new(false),
             timer: AtomicBool::new(false),
         });
-        (model, parkers)
+        (model, seats)
     }
 
     fn push(&self, at: usize) {
@@ -70,7 +123,7 @@ impl<const N: usize> Model<N> {
 
     /// The loop of a worker without a queue of its own: as in `worker`, but with one round of
     /// search.
-    fn work(&self, worker: usize, parker: &Parker, mut slice: impl FnMut(usize)) {
+    fn work(&self, worker: usize, seat: &Seat, mut slice: impl FnMut(usize)) {
         let mut searching = false;
         while !self.stop.load(Relaxed) {
             searching = searching || self.idle.start_search();
@@ -81,9 +134,9 @@ impl<const N: usize> Model<N> {
                 slice(at);
                 continue;
             }
-            let parked = self
-                .idle
-                .park(worker, parker, searching, None, || self.cells.has_work());
+            let parked =
+                self.idle
+                    .park(worker, searching, || seat.park(), || self.cells.has_work());
             searching = parked.searching;
             // Tells loom that a worker that did not sleep waits for others.
             if !parked.slept {
@@ -98,23 +151,25 @@ impl<const N: usize> Model<N> {
     }
 }
 
-fn check(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
-    let mut builder = Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(f);
+fn check(preemptions: usize, f: impl Fn(Wait) + Copy + Sync + Send + 'static) {
+    for wait in [Wait::Asleep, Wait::AtPoller] {
+        let mut builder = Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(move || f(wait));
+    }
 }
 
 /// Race 1: pushes from outside against one worker that parks.
 #[test]
 fn an_external_push_is_never_lost() {
-    check(4, || {
-        let (model, mut parkers) = Model::<2>::new(1);
-        let parker = parkers.remove(0);
+    check(4, |wait| {
+        let (model, mut seats) = Model::<2>::new(1, wait);
+        let seat = seats.remove(0);
         let worker = {
             let model = Arc::clone(&model);
             thread::spawn(move || {
                 let mut left = 2;
-                model.work(0, &parker, |_| {
+                model.work(0, &seat, |_| {
                     left -= 1;
                     if left == 0 {
                         model.stop(1);
@@ -132,22 +187,22 @@ fn an_external_push_is_never_lost() {
 /// one worker alone could not finish.
 #[test]
 fn two_pushes_reach_two_workers() {
-    check(2, || {
-        let (model, parkers) = Model::<2>::new(2);
-        let meeting = Arc::new((AtomicUsize::new(0), [Parker::new(), Parker::new()]));
-        let workers: Vec<_> = parkers
+    check(2, |wait| {
+        let (model, seats) = Model::<2>::new(2, wait);
+        let meeting = Arc::new((AtomicUsize::new(0), [Seat::new(wait), Seat::new(wait)]));
+        let workers: Vec<_> = seats
             .into_iter()
             .enumerate()
-            .map(|(number, parker)| {
+            .map(|(number, seat)| {
                 let (model, meeting) = (Arc::clone(&model), Arc::clone(&meeting));
                 thread::spawn(move || {
-                    model.work(number, &parker, |_| {
+                    model.work(number, &seat, |_| {
                         let (met, doors) = &*meeting;
                         if met.fetch_add(1, Relaxed) == 0 {
                             // Blocks this worker until the other one has a slice as well.
                             doors[0].park();
                         } else {
-                            doors[0].unparker().unpark();
+                            doors[0].parker.unparker().unpark();
                             model.stop(2);
                         }
                     });
@@ -167,9 +222,9 @@ fn two_pushes_reach_two_workers() {
 /// and the counts must be balanced.
 #[test]
 fn a_timer_and_a_push_both_reach_the_worker() {
-    check(3, || {
-        let (model, mut parkers) = Model::<1>::new(1);
-        let parker = parkers.remove(0);
+    check(3, |wait| {
+        let (model, mut seats) = Model::<1>::new(1, wait);
+        let seat = seats.remove(0);
         let worker = {
             let model = Arc::clone(&model);
             thread::spawn(move || {
@@ -191,7 +246,7 @@ fn a_timer_and_a_push_both_reach_the_worker() {
                     }
                     searching = model
                         .idle
-                        .park(0, &parker, searching, None, || model.cells.has_work())
+                        .park(0, searching, || seat.park(), || model.cells.has_work())
                         .searching;
                 }
                 if searching {
@@ -220,14 +275,14 @@ fn a_timer_and_a_push_both_reach_the_worker() {
 /// Race 6: stop reaches a worker wherever it is.
 #[test]
 fn stop_reaches_workers_that_park() {
-    check(3, || {
-        let (model, parkers) = Model::<1>::new(2);
-        let workers: Vec<_> = parkers
+    check(3, |wait| {
+        let (model, seats) = Model::<1>::new(2, wait);
+        let workers: Vec<_> = seats
             .into_iter()
             .enumerate()
-            .map(|(number, parker)| {
+            .map(|(number, seat)| {
                 let model = Arc::clone(&model);
-                thread::spawn(move || model.work(number, &parker, |_| {}))
+                thread::spawn(move || model.work(number, &seat, |_| {}))
             })
             .collect();
         model.stop(2);

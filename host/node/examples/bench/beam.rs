@@ -10,6 +10,7 @@ use std::process::Command;
 
 use crate::figures::Sample;
 use crate::runs::measured;
+use crate::{Scale, http};
 
 /// The sources, relative to the crate.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/beam");
@@ -39,7 +40,11 @@ pub(crate) const TWINS: &[&str] = &[
     "fairness-1",
     "fairness-2",
     "compute",
+    "http",
 ];
+
+/// The servers of `twin_http` that the requests go to.
+const HTTP_SERVERS: [&str; 2] = ["cowboy", "gen_tcp"];
 
 /// The environment variable with the command that starts Erlang, its words separated by spaces: the
 /// path of `erl`, or for one in a folder of its own `chroot /srv/otp erl`. The compiler is the `erlc`
@@ -105,6 +110,15 @@ impl Beam {
     /// Runs the twin of a benchmark once.
     pub(crate) fn run(&self, name: &str, quick: bool) -> Result<Vec<Sample>, String> {
         let mut samples = Vec::new();
+        if name == "http" {
+            for way in HTTP_SERVERS {
+                let mut server = program("erl")?;
+                server.args(["-noinput", "+S", "1:1", "+P", PROCESSES, "-pa", COMPILED]);
+                server.args(["-run", "twin_http", "start", way]);
+                samples.extend(http::requests_of_beam(server, way, Scale { quick })?);
+            }
+            return Ok(samples);
+        }
         for way in ways(name) {
             samples.extend(measured(&mut command(name, quick, way)?)?);
         }

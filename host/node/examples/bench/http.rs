@@ -2,8 +2,9 @@
 //! has one core, and the load the other.
 
 use std::convert::Infallible;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -361,6 +362,52 @@ pub(crate) fn requests(scale: Scale) -> Vec<Sample> {
     }
     node.halt();
     samples
+}
+
+/// Measures the requests that a server of Erlang responds to. `server` is the command that starts it; the first line of its
+/// output is the port.
+pub(crate) fn requests_of_beam(
+    mut server: Command,
+    way: &str,
+    scale: Scale,
+) -> Result<Vec<Sample>, String> {
+    on_core(0);
+    let server = server.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut server = Killed(server.map_err(|error| format!("{way} cannot be started: {error}"))?);
+    let mut line = String::new();
+    let output = server.0.stdout.take().expect("it is piped");
+    let read = BufReader::new(output).read_line(&mut line);
+    let port: u16 = (read.ok())
+        .and_then(|_| line.trim().parse().ok())
+        .ok_or_else(|| format!("{way} says no port, but `{}`", line.trim()))?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let time = Duration::from_millis(scale.of(4_000));
+    let what = WAYS[0].0;
+    let some = load(address, &paths("/", CONNECTIONS), false, time);
+    let many = load(address, &paths("/", MANY), false, time);
+    Ok(vec![
+        (
+            format!("HTTP, {CONNECTIONS} connections, {what}, requests/s [{way}]"),
+            some.per_second,
+        ),
+        (
+            format!(
+                "HTTP, {} connections, {what}, p99, us [{way}]",
+                thousands(MANY as u64)
+            ),
+            quantile(&many.latencies, 0.99),
+        ),
+    ])
+}
+
+/// A program that ends with this.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Measures messages that WebSockets return.

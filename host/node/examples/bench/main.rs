@@ -60,7 +60,7 @@ const QUICK_RUNS: usize = 3;
 /// The size of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
-    quick: bool,
+    pub(crate) quick: bool,
 }
 
 impl Scale {

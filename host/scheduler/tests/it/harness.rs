@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use exuvia_scheduler::{Config, Handle, Next, Run, Scheduler};
+use exuvia_scheduler::{Config, Handle, MakePoller, Next, Run, Scheduler};
 use parking_lot::{Condvar, Mutex};
 
 const IDLE: u8 = 0;
@@ -144,7 +144,20 @@ impl Fixture {
         pins: Pins,
         body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
     ) -> Self {
-        Self::with_pins(workers, procs, |_| None, pins, body)
+        Self::with_pins(config(workers), procs, |_| None, pins, body)
+    }
+
+    pub(crate) fn with_pollers(
+        workers: usize,
+        procs: usize,
+        pollers: MakePoller,
+        body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
+    ) -> Self {
+        let config = Config {
+            pollers: Some(pollers),
+            ..config(workers)
+        };
+        Self::with_pins(config, procs, |_| None, |_| None, body)
     }
 
     pub(crate) fn with_tick(
@@ -153,11 +166,11 @@ impl Fixture {
         tick: impl Fn(usize) -> Option<Duration> + Send + Sync + 'static,
         body: impl Fn(&Procs, Slice) -> Next + Send + Sync + 'static,
     ) -> Self {
-        Self::with_pins(workers, procs, tick, |_| None, body)
+        Self::with_pins(config(workers), procs, tick, |_| None, body)
     }
 
     fn with_pins(
-        workers: usize,
+        config: Config,
         procs: usize,
         tick: impl Fn(usize) -> Option<Duration> + Send + Sync + 'static,
         pins: Pins,
@@ -177,10 +190,6 @@ impl Fixture {
             broken: AtomicBool::new(false),
             panicked: Mutex::new(Vec::new()),
         });
-        let config = Config {
-            workers,
-            ..Config::default()
-        };
         let scheduler = Scheduler::start(config, Arc::clone(&procs)).expect("start");
         let handle = scheduler.handle();
         procs.handle.set(handle.clone()).expect("set once");
@@ -189,6 +198,13 @@ impl Fixture {
             handle,
             scheduler: Some(scheduler),
         }
+    }
+}
+
+fn config(workers: usize) -> Config {
+    Config {
+        workers,
+        ..Config::default()
     }
 }
 

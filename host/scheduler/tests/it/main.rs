@@ -12,6 +12,7 @@ mod lifecycle;
 mod order;
 mod parking;
 mod pinning;
+mod polling;
 mod priorities;
 mod stealing;
 mod stress;
