@@ -8,6 +8,7 @@ mod owner;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use exuvia_abi::{Kind, Pid, Reason};
 use exuvia_process::{
@@ -16,7 +17,7 @@ use exuvia_process::{
 };
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) use self::owner::PortEvent;
 use crate::gateway::{Guests, NewProcess, NoProcess};
@@ -65,8 +66,6 @@ pub(crate) struct Connection<G: 'static> {
     guests: Arc<dyn Guests<G>>,
     shared: Arc<Shared>,
     runtime: Handle,
-    /// Changes when the process has ended.
-    ended: watch::Receiver<bool>,
 }
 
 /// What the process and the tasks share.
@@ -78,6 +77,9 @@ struct Shared {
     to_write: Notify,
     /// The owner of the port has answered something, or has ended.
     credit: Notify,
+    /// The process has ended; all who wait for that are told.
+    has_ended: AtomicBool,
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +119,14 @@ impl State {
         }
     }
 
+    /// Gives back the memory of requests that are over: a socket may be at rest for long.
+    fn shrink(&mut self) {
+        self.requests.shrink_to_fit();
+        self.references.shrink_to_fit();
+        self.own.shrink_to_fit();
+        self.kept.shrink_to_fit();
+    }
+
     fn take(&mut self, reference: u64) -> Option<Request> {
         let request = self.requests.remove(&reference)?;
         self.references.remove(&request.number);
@@ -127,12 +137,12 @@ impl State {
 /// The process.
 struct ConnectionProcess {
     shared: Arc<Shared>,
-    ended: watch::Sender<bool>,
 }
 
 impl Drop for ConnectionProcess {
     fn drop(&mut self) {
-        self.ended.send_replace(true);
+        self.shared.has_ended.store(true, Ordering::Release);
+        self.shared.ended.notify_waiters();
         // Requests under way end with their senders.
         let mut state = self.shared.state.lock();
         state.requests.clear();
@@ -265,10 +275,8 @@ impl<G: Send + 'static> Connection<G> {
         limits: &Arc<Limits>,
     ) -> Result<Connection<G>, SpawnError> {
         let shared = Arc::new(Shared::default());
-        let (sender, ended) = watch::channel(false);
         let process = ConnectionProcess {
             shared: shared.clone(),
-            ended: sender,
         };
         let body = exuvia_process::Body::Native(Some(Box::new(process)));
         let spec = SpawnSpec::new(body, limits.clone(), Payload::empty());
@@ -278,15 +286,16 @@ impl<G: Send + 'static> Connection<G> {
             guests: guests.clone(),
             shared,
             runtime: Handle::current(),
-            ended,
         })
     }
 
     /// Waits until the process has ended.
     pub(crate) async fn ended(&self) {
-        let mut ended = self.ended.clone();
-        // An error means that it has.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let ended = self.shared.ended.notified();
+        // It notices what comes from its creation on, and the end may have been before.
+        if !self.shared.has_ended.load(Ordering::Acquire) {
+            ended.await;
+        }
     }
 
     /// Sets the reason with which the process ends when this is dropped.

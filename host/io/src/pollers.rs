@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -124,27 +125,41 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHand
     }
 }
 
-/// Runs a task so that its worker notices when it is woken, which costs no system call while the worker is awake. Processes
-/// wake tasks all the time, and by itself the runtime would write to a descriptor for each.
-async fn at(place: Arc<Place>, task: impl Future<Output = ()>) {
-    let mut task = pin!(task);
-    // The waker of the runtime, and the one that stands for it.
-    let mut wakers: Option<(Waker, Waker)> = None;
-    poll_fn(move |context| {
+pin_project! {
+    /// A task whose worker notices when it is woken, which costs no system call while the worker is awake. Processes wake
+    /// tasks all the time, and by itself the runtime would write to a descriptor for each.
+    struct At<F> {
+        #[pin]
+        task: F,
+        place: Arc<Place>,
+        // The waker of the runtime, and the one that stands for it.
+        wakers: Option<(Waker, Waker)>,
+    }
+}
+
+fn at<F: Future<Output = ()>>(place: Arc<Place>, task: F) -> At<F> {
+    At {
+        task,
+        place,
+        wakers: None,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for At<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
         let runtime = context.waker();
-        if !wakers
-            .as_ref()
-            .is_some_and(|(known, _)| known.will_wake(runtime))
-        {
+        if !(this.wakers.as_ref()).is_some_and(|(known, _)| known.will_wake(runtime)) {
             let task = runtime.clone();
-            let place = place.clone();
+            let place = this.place.clone();
             let waker = Arc::new(TaskWaker { task, place });
-            wakers = Some((runtime.clone(), waker.into()));
+            *this.wakers = Some((runtime.clone(), waker.into()));
         }
-        let (_, waker) = wakers.as_ref().expect("it was just set");
-        task.as_mut().poll(&mut Context::from_waker(waker))
-    })
-    .await;
+        let (_, waker) = this.wakers.as_ref().expect("it was just set");
+        this.task.poll(&mut Context::from_waker(waker))
+    }
 }
 
 /// Wakes a task.
@@ -211,7 +226,11 @@ impl Place {
     /// Returns the number of tasks.
     fn tasks(&self) -> usize {
         // None are left after the end of the worker.
-        let tasks = |made: &Made| made.metrics.num_alive_tasks().saturating_sub(made.own_tasks);
+        let tasks = |made: &Made| {
+            made.metrics
+                .num_alive_tasks()
+                .saturating_sub(made.own_tasks)
+        };
         self.made.get().map_or(0, tasks)
     }
 

@@ -34,7 +34,7 @@ use crate::settings::ConnectionLimits;
 use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Bytes that are read at once. A socket at rest keeps a buffer of this size.
-const READ: usize = 1 << 10;
+const READ: usize = 512;
 /// Bytes of a reason in a frame that closes (RFC 6455, section 5.5).
 const REASON: usize = 123;
 

@@ -70,7 +70,11 @@ impl<G: Send + 'static> Delivery<G> {
 impl<G: Send + 'static> Connection<G> {
     /// Opens the port: its owner is told with a message.
     pub(crate) fn open(&self, owner: Pid, message: Payload) {
-        self.shared.state.lock().port = Some(Box::new(Port::new(owner)));
+        {
+            let mut state = self.shared.state.lock();
+            state.port = Some(Box::new(Port::new(owner)));
+            state.shrink();
+        }
         let shared = self.shared.clone();
         let open = move |process: &mut Process<G>, system: &System<G>| {
             if let Some(port) = &mut shared.state.lock().port {
