@@ -98,6 +98,8 @@ struct State {
     port: Option<Box<Port>>,
     /// Nothing is written any more: what is sent is refused, and holds nothing up.
     is_closing: bool,
+    /// The connection has been quiet: memory is freed at the end of the turn.
+    rests: bool,
     /// Why the process is to end, once its connection has.
     reason: Option<&'static str>,
 }
@@ -125,6 +127,9 @@ impl State {
         self.references.shrink_to_fit();
         self.own.shrink_to_fit();
         self.kept.shrink_to_fit();
+        if let Some(port) = &mut self.port {
+            port.shrink();
+        }
     }
 
     fn take(&mut self, reference: u64) -> Option<Request> {
@@ -156,6 +161,10 @@ impl<G: 'static> Native<G> for ConnectionProcess {
         // The client is slower than those who send to it: they are told when the mailbox is full.
         let is_full = state.port.as_ref().is_some_and(|port| port.is_full());
         state.is_closing || !is_full
+    }
+
+    fn rests(&mut self) -> bool {
+        std::mem::take(&mut self.shared.state.lock().rests)
     }
 
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
@@ -296,6 +305,17 @@ impl<G: Send + 'static> Connection<G> {
         if !self.shared.has_ended.load(Ordering::Acquire) {
             ended.await;
         }
+    }
+
+    /// The connection is quiet, and may be so for long.
+    pub(crate) fn rest(&self) {
+        let shared = self.shared.clone();
+        let rest = move |_: &mut Process<G>, _: &System<G>| {
+            let mut state = shared.state.lock();
+            state.shrink();
+            state.rests = true;
+        };
+        let _ = self.system.control(self.pid, rest);
     }
 
     /// Sets the reason with which the process ends when this is dropped.

@@ -157,6 +157,13 @@ impl Port {
         Ok(())
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.arrived.shrink_to_fit();
+        self.unanswered.shrink_to_fit();
+        self.queue.shrink_to_fit();
+    }
+
     /// Takes all that is to be written.
     pub(crate) fn take_queue(&mut self) -> VecDeque<Outgoing> {
         self.queue_bytes = 0;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use exuvia_process::Payload;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -35,6 +36,8 @@ use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Bytes that are read at once. A socket at rest keeps a buffer of this size.
 const READ: usize = 512;
+/// For how long a socket is quiet before memory is given back that it needs only for messages.
+const REST: Duration = Duration::from_secs(1);
 /// Bytes of a reason in a frame that closes (RFC 6455, section 5.5).
 const REASON: usize = 123;
 
@@ -169,6 +172,49 @@ impl End {
     }
 }
 
+/// What follows when a socket is quiet.
+struct Quiet {
+    idle: Duration,
+    /// When the client is asked whether it is still there, or has not answered.
+    until: Instant,
+    is_asked: bool,
+    /// When memory is given back; `None`: it has been.
+    rests_at: Option<Instant>,
+}
+
+impl Quiet {
+    fn new(idle: Duration) -> Quiet {
+        let now = Instant::now();
+        Quiet {
+            idle,
+            until: now + idle,
+            is_asked: false,
+            rests_at: Some(now + REST),
+        }
+    }
+
+    /// The client was heard.
+    fn begins(&mut self) {
+        *self = Quiet::new(self.idle);
+    }
+
+    /// Something was written to the client.
+    fn is_interrupted(&mut self) {
+        self.rests_at = Some(Instant::now() + REST);
+    }
+
+    /// Returns when something is to be done.
+    fn next(&self) -> Instant {
+        self.rests_at.map_or(self.until, |at| at.min(self.until))
+    }
+
+    /// Returns whether this is to give memory back.
+    fn rests(&mut self) -> bool {
+        let is_due = |at: &mut Instant| *at <= self.until && *at <= Instant::now();
+        self.rests_at.take_if(is_due).is_some()
+    }
+}
+
 /// Serves a WebSocket until it ends. `owner` gets its messages.
 pub(crate) async fn serve<G: Send + 'static>(socket: Socket<G>, stream: Upgraded) {
     let limits = &socket.limits;
@@ -231,9 +277,7 @@ impl<G: Send + 'static> Socket<G> {
         let mut stopping = self.stopping.clone();
         // What has arrived and waits for credit.
         let mut arrived: Option<(u32, Payload)> = None;
-        let idle = limits.idle.unwrap_or(NEVER);
-        let mut quiet_until = Instant::now() + idle;
-        let mut is_asked = false;
+        let mut quiet = Quiet::new(limits.idle.unwrap_or(NEVER));
         loop {
             let waits = arrived.is_some();
             tokio::select! {
@@ -244,7 +288,7 @@ impl<G: Send + 'static> Socket<G> {
                             () = self.connection.ended() => return End::lost("closed"),
                         };
                         match written {
-                            Ok(None) => {}
+                            Ok(None) => quiet.is_interrupted(),
                             Ok(Some(end)) => return end,
                             Err(error) => return End::of_error(&error),
                         }
@@ -259,16 +303,14 @@ impl<G: Send + 'static> Socket<G> {
                 has_credit = self.connection.credit(), if waits => {
                     if has_credit && let Some((tag, payload)) = arrived.take() {
                         self.connection.deliver(tag, payload);
-                        quiet_until = Instant::now() + idle;
-                        is_asked = false;
+                        quiet.begins();
                     } else if !has_credit {
                         // The other branch says why.
                         arrived = None;
                     }
                 }
                 message = stream.next(), if !waits => {
-                    quiet_until = Instant::now() + idle;
-                    is_asked = false;
+                    quiet.begins();
                     match message {
                         // The answer is written before more is read: a flood of pings would pile answers up.
                         Some(Ok(Message::Ping(_))) => {
@@ -288,13 +330,17 @@ impl<G: Send + 'static> Socket<G> {
                         None => return End::lost("reset"),
                     }
                 }
-                () = sleep_until(quiet_until), if !waits => {
-                    if is_asked {
+                () = sleep_until(quiet.next()), if !waits => {
+                    if quiet.rests() {
+                        self.connection.rest();
+                        continue;
+                    }
+                    if quiet.is_asked {
                         return End::of_host(1001, "the client does not answer", "timeout");
                     }
                     // It is still there if it answers.
-                    is_asked = true;
-                    quiet_until = Instant::now() + limits.reading;
+                    quiet.is_asked = true;
+                    quiet.until = Instant::now() + limits.reading;
                     let ping = stream.send(Message::Ping(Bytes::new()));
                     if !matches!(timeout(limits.reading, ping).await, Ok(Ok(()))) {
                         return End::lost("timeout");

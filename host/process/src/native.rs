@@ -23,6 +23,13 @@ pub trait Native<G>: Send {
 
     /// Handles one message; the first is `INIT`.
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope);
+
+    /// Called at the end of a turn that leaves nothing to do. Returns whether the process will
+    /// probably be idle for long: then memory that it does not need meanwhile is freed, which costs
+    /// as much again when it gets the next message.
+    fn rests(&mut self) -> bool {
+        false
+    }
 }
 
 /// What a native process can access while it handles a message.
@@ -65,6 +72,14 @@ pub fn turn<G: 'static>(process: &mut Process<G>, system: &System<G>) -> Turn {
     process.publish_stats(system);
     match end {
         Turn::Rest if process.has_pending_signals() => Turn::Again,
+        Turn::Rest => {
+            if let Body::Native(Some(code)) = &mut process.body
+                && code.rests()
+            {
+                process.trim(system);
+            }
+            Turn::Rest
+        }
         end => end,
     }
 }

@@ -70,11 +70,7 @@ impl<G: Send + 'static> Delivery<G> {
 impl<G: Send + 'static> Connection<G> {
     /// Opens the port: its owner is told with a message.
     pub(crate) fn open(&self, owner: Pid, message: Payload) {
-        {
-            let mut state = self.shared.state.lock();
-            state.port = Some(Box::new(Port::new(owner)));
-            state.shrink();
-        }
+        self.shared.state.lock().port = Some(Box::new(Port::new(owner)));
         let shared = self.shared.clone();
         let open = move |process: &mut Process<G>, system: &System<G>| {
             if let Some(port) = &mut shared.state.lock().port {

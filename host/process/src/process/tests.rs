@@ -7,7 +7,7 @@ use exuvia_abi::Kind;
 
 use super::*;
 use crate::snapshot::TimerSnapshot;
-use crate::{Clock, Limits, SpawnSpec};
+use crate::{Clock, Context, Limits, Native, SpawnSpec, Turn, native};
 
 fn system() -> System<()> {
     System::new(7, 10, 1, Clock::manual())
@@ -73,6 +73,32 @@ fn children_share_a_copy_of_the_limits_that_changes_with_them() {
     // It is not kept for its own sake.
     process.trim(&system);
     assert!(process.relations.is_none());
+}
+
+/// A native process that rests after each message with the tag 1.
+struct Rests(bool);
+
+impl Native<()> for Rests {
+    fn handle(&mut self, _: &mut Context<'_, ()>, message: Envelope) {
+        self.0 = message.tag == 1;
+    }
+
+    fn rests(&mut self) -> bool {
+        std::mem::take(&mut self.0)
+    }
+}
+
+#[test]
+fn a_native_process_that_rests_keeps_nothing_of_its_messages() {
+    let system = system();
+    let mut process = new_process(&system);
+    process.body = Body::Native(Some(Box::new(Rests(false))));
+    for (tag, keeps) in [(0, true), (1, false), (0, true), (1, false)] {
+        let message = Envelope::message(process.pid(), tag, Payload::empty());
+        system.send(process.pid(), message).expect("it is accepted");
+        assert!(matches!(native::turn(&mut process, &system), Turn::Rest));
+        assert_eq!(process.active.is_some(), keeps, "{tag}");
+    }
 }
 
 #[test]
