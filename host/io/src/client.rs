@@ -201,6 +201,10 @@ struct ClientProcess<G: Send + 'static>(
 struct Alive<G: Send + 'static>(Arc<Shared<G>>);
 
 impl<G: Send + 'static> Native<G> for ClientProcess<G> {
+    fn kind(&self) -> &'static str {
+        "http client"
+    }
+
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
         match message.kind {
             Kind::Init => {

@@ -156,6 +156,10 @@ impl Drop for ConnectionProcess {
 }
 
 impl<G: 'static> Native<G> for ConnectionProcess {
+    fn kind(&self) -> &'static str {
+        "connection"
+    }
+
     fn begin_turn(&mut self, _: &mut Context<'_, G>) -> bool {
         let state = self.shared.state.lock();
         // The client is slower than those who send to it: they are told when the mailbox is full.

@@ -69,6 +69,10 @@ impl State {
 struct Owner(Arc<Mutex<State>>);
 
 impl<G: 'static> Native<G> for Owner {
+    fn kind(&self) -> &'static str {
+        "keys"
+    }
+
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
         match message.kind {
             Kind::Init => {

@@ -154,6 +154,9 @@ pub(crate) fn describe(process: &mut GuestProcess, release: &Release<Artifact>) 
         upgrade_reason: None,
         upgrades: 0,
     };
+    if let Body::Native(Some(native)) = &process.body {
+        info.state = native.kind().into();
+    }
     if let Body::Guest(guest) = &process.body {
         info.module = Some(guest.version.version().to_string());
         let (upgrade, reason) = UpgradeState::of(guest, release);

@@ -21,6 +21,11 @@ pub trait Native<G>: Send {
         true
     }
 
+    /// Returns what this process is, in a word or two, for those who look at the processes of a node.
+    fn kind(&self) -> &'static str {
+        "native"
+    }
+
     /// Handles one message; the first is `INIT`.
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope);
 
