@@ -1,4 +1,6 @@
-//! Files that are served as they are: with ranges, and only if they have changed. Links are followed.
+//! Files that are served as they are: with ranges, and only if they have changed. Links are followed within a folder.
+
+mod beneath;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,6 +12,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, StatusCode, Uri};
 use tower_http::services::{ServeDir, ServeFile};
 
+use self::beneath::Beneath;
 use crate::answer::{Answer, plain};
 
 /// Serves a file, or with `below` the file with this path below a folder: its `index.html`, if the path ends with a slash.
@@ -37,7 +40,8 @@ pub(crate) async fn serve(path: &Path, below: Option<&str>, asked: &Parts) -> An
     let served = match below {
         // A file beside it that is compressed already is sent to those who can read it.
         Some(_) => {
-            let files = ServeDir::new(path).append_index_html_on_directories(false);
+            let files = ServeDir::with_backend(path, Beneath::new(path));
+            let files = files.append_index_html_on_directories(false);
             let mut files = files.precompressed_br().precompressed_gzip();
             files.try_call(request).await
         }
