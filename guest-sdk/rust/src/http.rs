@@ -71,7 +71,7 @@ pub struct Request {
     pub query: String,
     /// The parameters of the route's path, decoded.
     pub params: BTreeMap<String, String>,
-    /// The address of the client.
+    /// The address of the client; of a Unix socket, `unix:` and the number of its user.
     pub peer: String,
     /// The headers in their order; names are in small letters.
     headers: Vec<(String, Octets)>,

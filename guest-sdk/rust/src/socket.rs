@@ -91,7 +91,7 @@ pub enum Event {
 pub struct Opened {
     /// `websocket`, `response` or `tcp`.
     pub kind: String,
-    /// The address of the client.
+    /// The address of the client; of a Unix socket, `unix:` and the number of its user.
     pub peer: String,
     /// The reference of the request that it belongs to: [`Responder::reference`](crate::http::Responder::reference).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,8 @@ use exuvia_control::{Claim, Health, NodeHost, Scraped, Server, StopRequest, serv
 use exuvia_dev::{Event as DevEvent, Watcher};
 use exuvia_manifest::Manifest;
 use exuvia_node::{
-    App, BootError, BootOptions, Event, NodeConfig, NodeInfo, StopReport, TimedEvent,
+    App, BootError, BootOptions, Event, InheritedSockets, NodeConfig, NodeInfo, StopReport,
+    TimedEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -74,6 +75,8 @@ pub(crate) struct Foreground<'a> {
     printer: Printer<'a>,
     interrupts: Interrupts,
     health: Health<NodeHost>,
+    /// What the first boot passes to the node.
+    inherited: InheritedSockets,
     /// Serves the metrics and health over TCP until it is dropped.
     scraped: Option<Scraped>,
 }
@@ -84,8 +87,14 @@ impl<'a> Foreground<'a> {
             printer: Printer { output, verbose },
             interrupts: Interrupts::new()?,
             health: Health::new(),
+            inherited: InheritedSockets::default(),
             scraped: None,
         })
+    }
+
+    /// Has the app listen with sockets that were passed to this program.
+    pub(crate) fn inherit(&mut self, sockets: InheritedSockets) {
+        self.inherited = sockets;
     }
 
     /// Also serves the node's metrics and health over TCP, from now on: a probe sees the node
@@ -116,6 +125,7 @@ impl<'a> Foreground<'a> {
     ) -> Result<Result<Booted, BootError>, CliError> {
         let options = BootOptions {
             config: Some(config),
+            inherited: std::mem::take(&mut self.inherited),
             ..BootOptions::default()
         };
         let mut events = options.events.listen_timed();

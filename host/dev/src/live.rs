@@ -176,6 +176,7 @@ fn fixed(before: &Manifest, after: &Manifest) -> Vec<String> {
             "release_threshold",
             one.release_threshold != two.release_threshold,
         ),
+        ("drain_per_s", one.drain_per_s != two.drain_per_s),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

@@ -1,7 +1,8 @@
 //! Why a gateway, or the client for guests, cannot start.
 
 use std::io;
-use std::net::SocketAddr;
+
+use crate::listener::ListenAddress;
 
 /// Why an address cannot be listened to.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum ListenError {
     #[error("{address} cannot be listened to: {source}")]
     Bind {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Why.
         source: io::Error,
     },
@@ -18,7 +19,7 @@ pub enum ListenError {
     #[error("the route `{path}` of {address}: {reason}")]
     Route {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The path of the route.
         path: String,
         /// What is wrong with it.
@@ -28,10 +29,13 @@ pub enum ListenError {
     #[error("the certificate of {address} cannot be used: {reason}")]
     Tls {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What is wrong with it.
         reason: String,
     },
+    /// Sockets were passed to this program for which there is no address.
+    #[error("no `[[listen]]` takes what was passed to this program: {}", .0.join(", "))]
+    Left(Vec<String>),
     /// There is no thread for it.
     #[error("no thread for the network could be started: {0}")]
     Threads(io::Error),
@@ -40,10 +44,52 @@ pub enum ListenError {
     TableFull,
 }
 
+/// Why the sockets cannot be taken that were passed to this program.
+#[derive(Debug, thiserror::Error)]
+pub enum InheritError {
+    /// There are none.
+    #[error(
+        "no sockets were passed to this program: `LISTEN_FDS` and `LISTEN_PID` of its environment name none for it"
+    )]
+    None,
+    /// The environment names them wrongly.
+    #[error("`LISTEN_FDS` or `LISTEN_PID` is not a number")]
+    Malformed,
+    /// One of them accepts no connections.
+    #[error("the socket number {number} (`{name}`) that was passed to this program {reason}")]
+    Unusable {
+        /// Its number, from 0.
+        number: usize,
+        /// Its name, from `LISTEN_FDNAMES`.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
 impl ListenError {
     /// Returns what to do about it; `None`: the message says it, or there is nothing.
     pub fn help(&self) -> Option<String> {
         match self {
+            ListenError::Bind {
+                address: ListenAddress::Unix(path),
+                source,
+            } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    Some("stop that program, or choose another path in `[[listen]]`".into())
+                }
+                io::ErrorKind::AlreadyExists => {
+                    Some("remove that file, or choose another path in `[[listen]]`".into())
+                }
+                io::ErrorKind::NotFound => {
+                    let folder = path.parent().unwrap_or(path).display();
+                    Some(format!("make the folder with `mkdir -p {folder}`, or choose another path in `[[listen]]`"))
+                }
+                _ => None,
+            },
+            ListenError::Left(_) => Some(
+                "write a `[[listen]]` with this `address`, or with this name as `socket`; or remove it from the unit of the socket".into(),
+            ),
             ListenError::Bind { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
                     "another program listens there: stop it, or choose another port in `[[listen]]`".into(),

@@ -11,15 +11,16 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use exuvia_abi::Pid;
 use exuvia_process::{Body, Limits, NameError, System};
 use parking_lot::Mutex;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use crate::drain::Drain;
 use crate::error::ListenError;
+use crate::inherited::InheritedSockets;
 use crate::keyed::{self, Keyed};
+use crate::listener::{ListenAddress, Listener, SocketFile};
 use crate::pollers::Pollers;
 use crate::router::Router;
 use crate::serve;
@@ -80,6 +81,8 @@ pub(crate) struct Shared<G: 'static> {
     /// The limits of the processes of connections.
     pub(crate) limits: Arc<Limits>,
     pub(crate) keyed: Keyed<G>,
+    /// The sockets that end one after another when the node stops.
+    pub(crate) drain: Arc<Drain>,
     /// The folder of the app, if clients are its developers: responses say what has failed in a process.
     pub(crate) sources: Option<PathBuf>,
 }
@@ -170,6 +173,7 @@ pub struct Gateway<G: 'static> {
     threads: Threads,
     /// Where they are served.
     pollers: Arc<Pollers>,
+    inherited: InheritedSockets,
     open: Mutex<Vec<Open>>,
     /// Set when connections are to end as soon as they have no request under way.
     stopping: watch::Sender<bool>,
@@ -179,9 +183,11 @@ pub struct Gateway<G: 'static> {
 
 /// A listener that is open.
 struct Open {
-    address: SocketAddr,
+    address: ListenAddress,
     /// The address in the settings: with port 0, it is another one.
-    wanted: SocketAddr,
+    wanted: ListenAddress,
+    /// The file of a Unix socket. Not the task's: a task that is ended is dropped at some later time, and with it the listener.
+    file: Option<SocketFile>,
     shared: Arc<Address>,
     accepting: JoinHandle<()>,
 }
@@ -194,7 +200,8 @@ impl<G: 'static> std::fmt::Debug for Gateway<G> {
 
 impl<G: Send + 'static> Gateway<G> {
     /// Opens all addresses, or none. `limits` are those of the processes of connections; `sources` is the
-    /// folder of the app, if clients are its developers: responses say what has failed in a process.
+    /// folder of the app, if clients are its developers: responses say what has failed in a process. An address takes one
+    /// of the sockets that are `inherited`, if there is one for it.
     ///
     /// # Errors
     ///
@@ -206,6 +213,7 @@ impl<G: Send + 'static> Gateway<G> {
         limits: Arc<Limits>,
         listen: Vec<Listen>,
         sources: Option<PathBuf>,
+        inherited: InheritedSockets,
     ) -> Result<Gateway<G>, ListenError> {
         let threads = Threads::start(1, "exuvia-accept").map_err(ListenError::Threads)?;
         let keyed = Keyed::start(&system, &guests, &limits);
@@ -217,15 +225,18 @@ impl<G: Send + 'static> Gateway<G> {
                 guests,
                 limits,
                 keyed,
+                drain: Drain::new(),
                 sources,
             }),
             threads,
             pollers,
+            inherited,
             open: Mutex::default(),
             stopping,
             under_way: Arc::new(()),
         };
         gateway.set(listen)?;
+        gateway.inherited.all_taken()?;
         let shared = Arc::downgrade(&gateway.shared);
         gateway.threads.handle().spawn(async move {
             loop {
@@ -239,12 +250,17 @@ impl<G: Send + 'static> Gateway<G> {
         Ok(gateway)
     }
 
-    /// Returns the addresses that are listened to.
+    /// Returns the addresses of TCP that are listened to.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.open.lock().iter().map(|open| open.address).collect()
+        let open = self.open.lock();
+        let tcp = open.iter().filter_map(|open| match open.address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        });
+        tcp.collect()
     }
 
-    /// Returns the addresses that are listened to as URLs: `http`, `https`, `tcp` or `tls`.
+    /// Returns the addresses that are listened to as URLs: `http`, `https`, `tcp` or `tls`; `http+unix` or `tcp+unix`.
     pub fn urls(&self) -> Vec<String> {
         let scheme = |shared: &Address| match (
             &shared.settings.load().0.protocol,
@@ -257,7 +273,12 @@ impl<G: Send + 'static> Gateway<G> {
         };
         let open = self.open.lock();
         open.iter()
-            .map(|open| format!("{}://{}", scheme(&open.shared), open.address))
+            .map(|open| match &open.address {
+                ListenAddress::Tcp(address) => format!("{}://{address}", scheme(&open.shared)),
+                ListenAddress::Unix(path) => {
+                    format!("{}+unix:{}", scheme(&open.shared), path.display())
+                }
+            })
             .collect()
     }
 
@@ -277,44 +298,53 @@ impl<G: Send + 'static> Gateway<G> {
             };
             let router = Router::new(routes);
             let router = router.map_err(|(path, reason)| ListenError::Route {
-                address: listen.address,
+                address: listen.address.clone(),
                 path,
                 reason,
             })?;
-            let address = listen.address;
-            let tls = tls(&listen).map_err(|reason| ListenError::Tls { address, reason })?;
+            let tls = tls(&listen).map_err(|reason| ListenError::Tls {
+                address: listen.address.clone(),
+                reason,
+            })?;
             routed.push((listen, router, tls));
         }
         let mut open = self.open.lock();
-        let is_open =
-            |open: &[Open], wanted| open.iter().position(|open: &Open| open.wanted == wanted);
+        let is_open = |open: &[Open], wanted: &ListenAddress| {
+            open.iter().position(|open: &Open| open.wanted == *wanted)
+        };
+        let _context = runtime.enter();
         let mut bound = Vec::new();
         for (listen, ..) in &routed {
-            let address = listen.address;
-            bound.push(match is_open(&open, address) {
+            bound.push(match is_open(&open, &listen.address) {
                 Some(_) => None,
-                None => Some(
-                    bind(runtime, address)
-                        .map_err(|source| ListenError::Bind { address, source })?,
-                ),
+                None => Some(self.bind(listen).map_err(|source| ListenError::Bind {
+                    address: listen.address.clone(),
+                    source,
+                })?),
             });
         }
         let mut kept = Vec::new();
         for ((listen, router, tls), bound) in routed.into_iter().zip(bound) {
-            let wanted = listen.address;
-            match (bound, is_open(&open, wanted)) {
-                (Some((listener, address)), _) => {
+            let wanted = listen.address.clone();
+            match (bound, is_open(&open, &wanted)) {
+                (Some((listener, address, file)), _) => {
                     let shared = Address::new(listen, router, tls);
                     let accepting = self.accept(runtime, listener, shared.clone());
                     kept.push(Open {
                         address,
                         wanted,
+                        file,
                         shared,
                         accepting,
                     });
                 }
                 (None, Some(at)) => {
                     let one = open.remove(at);
+                    if let Some(Err(error)) =
+                        one.file.as_ref().map(|file| file.set_mode(listen.mode))
+                    {
+                        tracing::warn!("the mode of {wanted} stays as it is: {error}");
+                    }
                     one.shared.settings.store(Arc::new((listen, router)));
                     one.shared.tls.store(tls.map(Arc::new));
                     one.shared.room.notify_one();
@@ -329,10 +359,29 @@ impl<G: Send + 'static> Gateway<G> {
         Ok(())
     }
 
+    /// Listens at an address, with a socket that was passed to this program or with one of its own.
+    fn bind(&self, listen: &Listen) -> io::Result<(Listener, ListenAddress, Option<SocketFile>)> {
+        let name = listen.socket.as_deref();
+        if let Some((listener, address)) = self.inherited.take(name, &listen.address)? {
+            if listen.tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
+                let why = "what was passed for it is a Unix socket, which has no TLS";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
+            return Ok((listener, address, None));
+        }
+        if self.inherited.is_expected {
+            let address = &listen.address;
+            tracing::warn!(
+                "no socket for {address} was passed to this program: it opens one itself"
+            );
+        }
+        Listener::bind(&listen.address, listen.mode)
+    }
+
     fn accept(
         &self,
         runtime: &Handle,
-        listener: TcpListener,
+        listener: Listener,
         address: Arc<Address>,
     ) -> JoinHandle<()> {
         let (shared, under_way) = (self.shared.clone(), self.under_way.clone());
@@ -358,13 +407,8 @@ impl<G: Send + 'static> Gateway<G> {
                     _place: place,
                     _under_way: under_way.clone(),
                 });
-                keep_alive(&stream);
-                // It is registered with this runtime; the one where it is served has sockets of its own.
-                let Ok(stream) = stream.into_std() else {
-                    continue;
-                };
                 let served = pollers.spawn(async move {
-                    let Ok(stream) = TcpStream::from_std(stream) else {
+                    let Ok(stream) = stream.registered() else {
                         return;
                     };
                     let settings = address.settings.load_full();
@@ -393,17 +437,23 @@ impl<G: Send + 'static> Gateway<G> {
         })
     }
 
-    /// Accepts no more connections, lets requests under way end, for `patience` at most, and ends the processes that
-    /// were started. Returns how long that took. Blocks the calling thread, which must not be one of a runtime.
-    pub fn stop(&self, patience: Duration) -> Duration {
+    /// Accepts no more connections, lets requests under way end, for `patience` at most, closes sockets, `drain_per_s` in a
+    /// second or more if the time demands it, and ends the processes that were started. Returns how long that took. Blocks the
+    /// calling thread, which must not be one of a runtime.
+    pub fn stop(&self, patience: Duration, drain_per_s: u32) -> Duration {
         let began = Instant::now();
         for open in std::mem::take(&mut *self.open.lock()) {
             open.accepting.abort();
         }
         self.stopping.send_replace(true);
         let ended = async {
-            while Arc::strong_count(&self.under_way) > 1 {
-                tokio::time::sleep(CLOSING).await;
+            tokio::select! {
+                () = self.shared.drain.run(drain_per_s, patience) => {}
+                () = async {
+                    while Arc::strong_count(&self.under_way) > 1 {
+                        tokio::time::sleep(CLOSING).await;
+                    }
+                } => {}
             }
         };
         let runtime = self.threads.handle();
@@ -419,14 +469,6 @@ impl<G: 'static> Drop for Gateway<G> {
     }
 }
 
-fn bind(runtime: &Handle, address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let _context = runtime.enter();
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((TcpListener::from_std(listener)?, address))
-}
-
 /// Reads the certificate of an address.
 fn tls(listen: &Listen) -> Result<Option<Tls>, String> {
     let Some(certificate) = &listen.tls else {
@@ -440,9 +482,10 @@ fn tls(listen: &Listen) -> Result<Option<Tls>, String> {
 }
 
 /// Encrypts a connection, if its address has a certificate. `None`: the client cannot, or takes too long.
-async fn encrypted(address: &Address, stream: TcpStream, reading: Duration) -> Option<Stream> {
-    let Some(tls) = address.tls.load_full() else {
-        return Some(Stream::Plain(stream));
+async fn encrypted(address: &Address, stream: Stream, reading: Duration) -> Option<Stream> {
+    let (stream, tls) = match (stream, address.tls.load_full()) {
+        (Stream::Plain(stream), Some(tls)) => (stream, tls),
+        (stream, _) => return Some(stream),
     };
     match timeout(reading, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream.into()))),
@@ -452,18 +495,6 @@ async fn encrypted(address: &Address, stream: TcpStream, reading: Duration) -> O
         }
         Err(_) => None,
     }
-}
-
-/// Has the system look whether a client is still there that says nothing, and write without waiting for more.
-fn keep_alive(stream: &TcpStream) {
-    let keep_alive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    // It is a service to clients that vanish: without it they are noticed later.
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keep_alive);
-    // Otherwise a response waits for the client's acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
 }
 
 /// Returns whether a connection has failed that was not accepted yet.

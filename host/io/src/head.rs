@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io::Cursor;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +12,8 @@ use hyper::{Method, StatusCode, Uri, Version};
 use rmp::encode::{write_array_len, write_bin, write_map_len, write_str, write_uint};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+
+use crate::listener::Peer;
 
 /// The head of a request.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) query: &'a str,
     pub(crate) parameters: &'a [(String, String)],
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
 }
 
 impl RequestHead<'_> {
@@ -338,7 +339,7 @@ pub(crate) fn closed(code: u16, reason: &str) -> Payload {
 }
 
 /// Encodes what has been opened: its kind, the reference of the request that it belongs to, and the client.
-pub(crate) fn opened(kind: &str, reference: Option<u64>, peer: SocketAddr) -> Payload {
+pub(crate) fn opened(kind: &str, reference: Option<u64>, peer: Peer) -> Payload {
     encode(&Opened {
         kind,
         peer: peer.to_string(),
@@ -376,7 +377,7 @@ mod tests {
             query: "a=b",
             parameters: &parameters,
             headers: &headers,
-            peer: "127.0.0.1:9".parse().unwrap(),
+            peer: Peer::Tcp("127.0.0.1:9".parse().unwrap()),
         };
         let bytes = head.encode(b"body");
         let mut reader = &bytes[..];

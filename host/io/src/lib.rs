@@ -15,13 +15,17 @@
 
 mod activity;
 mod answer;
+mod browser;
 mod client;
 mod connection;
+mod drain;
 mod error;
 mod files;
 mod gateway;
 mod head;
+mod inherited;
 mod keyed;
+mod listener;
 mod patience;
 mod pollers;
 mod port;
@@ -34,9 +38,12 @@ mod tcp;
 mod threads;
 mod tls;
 
+pub use browser::{Cors, response_headers};
 pub use client::HttpClient;
-pub use error::{ClientError, ListenError};
+pub use error::{ClientError, InheritError, ListenError};
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};
+pub use inherited::InheritedSockets;
+pub use listener::ListenAddress;
 pub use pollers::{Poller, Pollers, Signal};
 pub use settings::{
     ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route, Target,

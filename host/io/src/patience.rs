@@ -1,11 +1,11 @@
 //! A client has patience, and the host has some with it: a connection that fails when its client takes nothing for too long,
-//! and knows since when a client is sending something.
+//! knows since when a client is sending something, and tells one that is too slow with the head of its request.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -19,12 +19,21 @@ pub(crate) const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Bytes that are read and dropped when a connection is closed, so that the client gets what was written before.
 const LINGER: usize = 1 << 20;
 
+/// What a client gets whose request does not come to its end. hyper has no response for it: it closes the connection.
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    content-length: 20\r\nconnection: close\r\n\r\n408 Request Timeout\n";
+/// What a connection of HTTP/2 begins with (RFC 9113, section 3.4), as far as nothing else begins with it.
+const HTTP2: &[u8] = b"PRI";
+
 /// Since when a client has been receiving a request that is not complete.
 #[derive(Debug)]
 pub(crate) struct Receiving {
     began: Instant,
     /// Milliseconds after `began`, plus 1; 0: it sends nothing.
     since: AtomicU64,
+    /// It has taken too long.
+    is_refused: AtomicBool,
 }
 
 impl Receiving {
@@ -32,6 +41,7 @@ impl Receiving {
         Arc::new(Receiving {
             began: Instant::now(),
             since: AtomicU64::new(0),
+            is_refused: AtomicBool::new(false),
         })
     }
 
@@ -41,6 +51,11 @@ impl Receiving {
             let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
             self.since.store(now + 1, Ordering::Relaxed);
         }
+    }
+
+    /// It has taken too long: a client of HTTP/1.1 is told, and then reading fails.
+    pub(crate) fn refuse(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
     }
 
     /// What has arrived is complete.
@@ -68,6 +83,10 @@ pub(crate) struct Patient<S> {
     /// Runs while a write waits.
     waits: Option<Pin<Box<Sleep>>>,
     receiving: Arc<Receiving>,
+    /// Whether it is HTTP/2, once something has arrived.
+    is_http2: Option<bool>,
+    /// Bytes of a refusal that have been written, and those that have been read after it.
+    refused: usize,
 }
 
 impl<S> Patient<S> {
@@ -77,6 +96,8 @@ impl<S> Patient<S> {
             limit,
             waits: None,
             receiving,
+            is_http2: None,
+            refused: 0,
         }
     }
 
@@ -103,16 +124,51 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
+    /// Tells the client that it was too slow, and waits until it has closed its side, as [`linger`] does.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What is still being written is not to have this in the middle.
+        if self.is_http2 != Some(false) || (self.refused == 0 && self.waits.is_some()) {
+            return Poll::Ready(());
+        }
+        while let Some(rest) = TOO_SLOW.get(self.refused..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *self).poll_write(cx, rest)) {
+                Ok(count) if count > 0 => self.refused += count,
+                _ => return Poll::Ready(()),
+            }
+        }
+        if ready!(Pin::new(&mut *self).poll_shutdown(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        while self.refused < TOO_SLOW.len() + LINGER {
+            let mut buffer = [0; 512];
+            let mut to = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut to)) {
+                Ok(()) if !to.filled().is_empty() => self.refused += to.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.receiving.is_refused.load(Ordering::Relaxed) {
+            ready!(self.poll_refuse(cx));
+            // Not the end: hyper would have something to say about it.
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let before = to.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, to);
         if to.filled().len() > before {
             self.receiving.begin();
+            let arrived = &to.filled()[before..];
+            self.is_http2.get_or_insert(arrived.starts_with(HTTP2));
         }
         result
     }
@@ -214,6 +270,29 @@ mod tests {
         assert_eq!(receiving.since.load(Ordering::Relaxed), since);
         receiving.end();
         assert_eq!(receiving.time(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_too_slow_is_told_unless_it_speaks_http2() {
+        for (bytes, told) in [(&b"GET / HT"[..], TOO_SLOW), (b"PRI * HTTP/2.0", b"")] {
+            let (mut client, server) = tokio::io::duplex(1024);
+            let receiving = Receiving::new();
+            let mut server = Patient::new(server, LONG, receiving.clone());
+            client.write_all(bytes).await.unwrap();
+            server.read_exact(&mut [0; 3]).await.unwrap();
+            receiving.refuse();
+            let reading = tokio::spawn(async move {
+                let read = server.read_to_end(&mut Vec::new()).await;
+                read.unwrap_err().kind()
+            });
+            let mut all = vec![0; told.len()];
+            client.read_exact(&mut all).await.unwrap();
+            assert_eq!(all, told);
+            // What it sends now is read, and is nobody's.
+            let _ = client.write_all(b"TP/1.1\r\n").await;
+            drop(client);
+            assert_eq!(reading.await.unwrap(), io::ErrorKind::TimedOut);
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2, a request at a time or several, each to a process and back.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +21,17 @@ use tokio::time::Instant;
 
 use crate::activity::{Activity, Tracked};
 use crate::answer::{Answer, Failure, busy, plain, redirect};
+use crate::browser;
 use crate::connection::{Connection, Kept, Outcome, Receiver};
 use crate::files;
 use crate::gateway::{Address, Held, NoProcess, Shared, stops};
 use crate::head::{self, RequestHead};
 use crate::keyed::Use;
-use crate::patience::Patient;
+use crate::listener::Peer;
+use crate::patience::{Patient, STOPPING};
 use crate::pollers;
-use crate::router::Found;
-use crate::settings::{ConnectionLimits, Protocol, Recipient, Target, url_path};
+use crate::router::{Found, Router};
+use crate::settings::{ConnectionLimits, Listen, Protocol, Recipient, Target, url_path};
 use crate::socket::{self, Socket};
 use crate::stream::{self, Sending};
 use crate::tls::Stream;
@@ -47,7 +48,7 @@ const LEAST_HEAD: usize = 8 << 10;
 pub(crate) async fn connection<G: Send + 'static>(
     shared: &Arc<Shared<G>>,
     address: &Arc<Address>,
-    (stream, peer): (Stream, SocketAddr),
+    (stream, peer): (Stream, Peer),
     held: &Arc<Held>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -90,9 +91,12 @@ pub(crate) async fn connection<G: Send + 'static>(
     let mut told: Option<Instant> = None;
     let mut http =
         std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    // When the client was told that it is too slow.
+    let mut refused: Option<Instant> = None;
     let reason = loop {
         tokio::select! {
             ended = http.as_mut() => break match ended {
+                _ if refused.is_some() => "timeout",
                 Ok(()) => "closed",
                 Err(_) => "reset",
             },
@@ -109,8 +113,19 @@ pub(crate) async fn connection<G: Send + 'static>(
                 }
             }
             () = tokio::time::sleep(looks) => {
-                if activity.is_slow(limits.reading) || activity.is_stalled(limits.timeout) {
+                if activity.is_stalled(limits.timeout) {
                     break "timeout";
+                }
+                if activity.is_slow(limits.reading) {
+                    // It is told, and has a moment to take it.
+                    match refused {
+                        Some(since) if since.elapsed() >= STOPPING => break "timeout",
+                        Some(_) => {}
+                        None => {
+                            refused = Some(Instant::now());
+                            activity.receiving.refuse();
+                        }
+                    }
                 }
                 if limits.idle.is_some_and(|idle| activity.is_idle(idle)) {
                     // A client of HTTP/2 may not take what is left of its responses.
@@ -151,7 +166,7 @@ struct Serving<G: 'static> {
     shared: Arc<Shared<G>>,
     address: Arc<Address>,
     process: Arc<Connection<G>>,
-    peer: SocketAddr,
+    peer: Peer,
     is_encrypted: bool,
     held: Arc<Held>,
     stopping: watch::Receiver<bool>,
@@ -163,14 +178,14 @@ impl<G: Send + 'static> Serving<G> {
         let began = Instant::now();
         let settings = self.address.settings.load_full();
         if !settings.0.access_log {
-            return self.answer(&settings, request).await;
+            return self.finished(&settings, request).await;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let response = self.answer(&settings, request).await;
+        let response = self.finished(&settings, request).await;
         tracing::info!(
             target: "exuvia::access",
             "{} {method} {} {} {} B {:.1} ms",
-            self.peer.ip(),
+            self.peer.host(),
             uri.path(),
             response.status().as_u16(),
             response.body().size_hint().exact().unwrap_or(0),
@@ -179,11 +194,13 @@ impl<G: Send + 'static> Serving<G> {
         response
     }
 
-    async fn answer(
-        &self,
-        settings: &(crate::Listen, crate::router::Router),
-        mut request: Request<Incoming>,
-    ) -> Answer {
+    /// Answers, with the headers that all responses have.
+    async fn finished(&self, settings: &(Listen, Router), request: Request<Incoming>) -> Answer {
+        let answer = |request| self.answer(settings, request);
+        browser::finished(&settings.0, request, answer).await
+    }
+
+    async fn answer(&self, settings: &(Listen, Router), mut request: Request<Incoming>) -> Answer {
         let (listen, router) = settings;
         let upgrade = socket::is_asked_for(&request).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
@@ -348,7 +365,7 @@ impl<G: Send + 'static> Serving<G> {
                             peer: self.peer,
                             first: body,
                             limits: limits.clone(),
-                            stopping: self.stopping.clone(),
+                            drained: self.shared.drain.enter(),
                             kept: replied.kept,
                             used: replied.used,
                         };
@@ -388,6 +405,7 @@ impl<G: Send + 'static> Serving<G> {
                     connection: self.process.clone(),
                     limits: limits.clone(),
                     stopping: self.stopping.clone(),
+                    drained: self.shared.drain.enter(),
                     kept: replied.kept,
                     used: replied.used,
                 };

@@ -1,25 +1,35 @@
 //! What a node listens to, and where requests go.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::browser::Cors;
+use crate::listener::ListenAddress;
 use crate::tls::Certificate;
 
 /// An address with the routes of the requests that arrive there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address; port 0 is any free one.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
+    /// The permissions of the file of a Unix socket.
+    pub mode: u32,
+    /// The name of the socket that is passed to this program for it.
+    pub socket: Option<String>,
     /// What is spoken there, and with whom.
     pub protocol: Protocol,
     /// With it, connections are encrypted, and none that is not is accepted.
     pub tls: Option<Certificate>,
     /// Origins whose pages may open a WebSocket, beside that of the host itself: `https://example.com`, or `*`.
     pub origins: Vec<String>,
+    /// Which pages of other origins may make requests.
+    pub cors: Option<Cors>,
+    /// The headers of all responses that do not have them.
+    pub response_headers: HeaderMap,
     /// The limits of its connections.
     pub limits: ConnectionLimits,
     /// Whether each request is logged.

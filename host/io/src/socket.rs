@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use crate::answer::{Answer, plain};
 use crate::connection::{Connection, Kept, PortEvent};
-use crate::gateway::stops;
+use crate::drain::Drained;
 use crate::head::{self, Accept};
 use crate::keyed::Use;
 use crate::patience::{NEVER, STOPPING, linger};
@@ -123,6 +124,7 @@ pub(crate) struct Socket<G: 'static> {
     pub(crate) connection: Arc<Connection<G>>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) drained: Drained,
     pub(crate) kept: Kept<G>,
     pub(crate) used: Option<Use>,
 }
@@ -274,7 +276,7 @@ impl<G: Send + 'static> Socket<G> {
 
     async fn run(&self, stream: &mut Stream) -> End {
         let limits = &self.limits;
-        let mut stopping = self.stopping.clone();
+        let mut turn = pin!(self.drained.turn());
         // What has arrived and waits for credit.
         let mut arrived: Option<(u32, Payload)> = None;
         let mut quiet = Quiet::new(limits.idle.unwrap_or(NEVER));
@@ -346,7 +348,7 @@ impl<G: Send + 'static> Socket<G> {
                         return End::lost("timeout");
                     }
                 }
-                () = stops(&mut stopping) => {
+                () = &mut turn => {
                     return End::of_host(1001, "the node stops", "closed");
                 }
             }

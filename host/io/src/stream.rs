@@ -1,8 +1,7 @@
 //! Bodies of responses that a process sends in parts.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -11,13 +10,15 @@ use bytes::Bytes;
 use exuvia_abi::Pid;
 use exuvia_process::SpawnError;
 use hyper::body::{Body, Frame};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::connection::{Connection, Kept, PortEvent};
-use crate::gateway::{Shared, stops};
+use crate::drain::Drained;
+use crate::gateway::Shared;
 use crate::head;
 use crate::keyed::Use;
+use crate::listener::Peer;
 use crate::pollers;
 use crate::settings::ConnectionLimits;
 use exuvia_abi::io::{SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
@@ -63,11 +64,11 @@ pub(crate) struct Sending<G: 'static> {
     pub(crate) owner: Pid,
     /// The reference of the request.
     pub(crate) reference: u64,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// What was sent with the head.
     pub(crate) first: Bytes,
     pub(crate) limits: ConnectionLimits,
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) drained: Drained,
     pub(crate) kept: Kept<G>,
     pub(crate) used: Option<Use>,
 }
@@ -148,7 +149,7 @@ async fn send<G: Send + 'static>(
     sending: &Sending<G>,
     sender: &Sender,
 ) -> End {
-    let mut stopping = sending.stopping.clone();
+    let mut turn = pin!(sending.drained.turn());
     let write =
         async |part: Frame<Bytes>| match timeout(sending.limits.timeout, sender.send(part)).await {
             Ok(Ok(())) => Ok(()),
@@ -165,7 +166,7 @@ async fn send<G: Send + 'static>(
             event = port.port_event() => event,
             () = sender.closed() => return End::lost("reset"),
             // It would not end by itself; a client that wants more asks again.
-            () = stops(&mut stopping) => {
+            () = &mut turn => {
                 return End {
                     reason: "closed",
                     is_told: false,

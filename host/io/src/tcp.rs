@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, PortEvent};
-use crate::gateway::{Address, Shared, stops};
+use crate::drain::Drained;
+use crate::gateway::{Address, Shared};
 use crate::head;
+use crate::listener::Peer;
 use crate::patience::{NEVER, Patient, Receiving, STOPPING, linger};
 use crate::port::Outgoing;
 use crate::settings::Owner;
@@ -28,7 +30,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     shared: &Arc<Shared<G>>,
     address: &Arc<Address>,
     owner: &Owner,
-    (stream, peer): (Stream, SocketAddr),
+    (stream, peer): (Stream, Peer),
     stopping: watch::Receiver<bool>,
 ) {
     let limits = address.settings.load().0.limits.clone();
@@ -60,7 +62,8 @@ pub(crate) async fn connection<G: Send + 'static>(
         has_written_all: false,
         is_killed: false,
     };
-    let (reason, is_told) = serving.run(stopping.clone()).await;
+    let drained = shared.drain.enter();
+    let (reason, is_told) = serving.run(&drained).await;
     connection.set_reason(reason);
     let mut stream = serving.stream;
     let (has_read_all, is_killed) = (serving.has_read_all, serving.is_killed);
@@ -103,7 +106,8 @@ struct Serving<'a, G: 'static> {
 
 impl<G: Send + 'static> Serving<'_, G> {
     /// Returns why the connection ended, and whether its owner knows it.
-    async fn run(&mut self, mut stopping: watch::Receiver<bool>) -> (&'static str, bool) {
+    async fn run(&mut self, drained: &Drained) -> (&'static str, bool) {
+        let mut turn = pin!(drained.turn());
         // What has arrived and waits for credit.
         let mut arrived: Option<(u32, Payload)> = None;
         let mut quiet_until = Instant::now() + self.idle;
@@ -157,7 +161,7 @@ impl<G: Send + 'static> Serving<'_, G> {
                     }
                 }
                 () = sleep_until(quiet_until), if !waits => return ("timeout", false),
-                () = stops(&mut stopping) => return ("closed", false),
+                () = &mut turn => return ("closed", false),
             }
         }
     }
@@ -203,12 +207,13 @@ impl<G: Send + 'static> Serving<'_, G> {
 
 /// Reads what has arrived; nothing at the end. A connection at rest has no buffer, but for an encrypted one.
 async fn read(stream: &mut Patient<Stream>, buffer: &mut Vec<u8>) -> io::Result<Payload> {
-    let Stream::Plain(plain) = stream.get_ref() else {
+    if let Stream::Tls(_) = stream.get_ref() {
         buffer.resize(READ, 0);
         let count = stream.read(buffer).await?;
         return Ok(Payload::new(&buffer[..count]));
-    };
+    }
     loop {
+        let plain = stream.get_ref();
         plain.readable().await?;
         let mut bytes = vec![0; READ];
         match plain.try_read(&mut bytes) {

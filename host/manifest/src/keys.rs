@@ -247,9 +247,20 @@ pub(crate) static LISTEN: Shape = Shape {
         key(
             "address",
             Kind::Text,
-            "The address and the port; port 0 is any free one.",
+            "The address and the port, where port 0 is any free one; or `unix:` and the path of a socket.",
         )
         .required(),
+        key(
+            "mode",
+            Kind::Text,
+            "With `unix:`: the permissions of the socket's file, in octal.",
+        )
+        .or("\"600\""),
+        key(
+            "socket",
+            Kind::Name,
+            "The name of the socket that `exuvia run --inherit-sockets` takes for it.",
+        ),
         key(
             "protocol",
             Kind::Choice(&PROTOCOLS_WORDS),
@@ -275,6 +286,16 @@ pub(crate) static LISTEN: Shape = Shape {
             "origins",
             Kind::Texts,
             "Origins whose pages may open a WebSocket, beside that of the host: `https://example.com`, or `*`.",
+        ),
+        key(
+            "cors",
+            Kind::Table(&CORS),
+            "Which pages of other origins may make requests.",
+        ),
+        key(
+            "response_headers",
+            Kind::NamedTexts,
+            "Headers of all responses that do not have them: `x-content-type-options = \"nosniff\"`.",
         ),
         key(
             "tls",
@@ -328,6 +349,44 @@ pub(crate) static LISTEN: Shape = Shape {
             Kind::Tables(&ROUTE),
             "Where requests go: the most exact path wins.",
         ),
+    ],
+};
+
+/// Which pages of other origins may make requests.
+static CORS: Shape = Shape {
+    name: "cors",
+    keys: &[
+        key(
+            "origins",
+            Kind::Texts,
+            "The origins of the pages: `https://example.com`, or `*`.",
+        )
+        .required(),
+        key("methods", Kind::Texts, "The methods that they may use.")
+            .or("[\"GET\", \"HEAD\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\"]"),
+        key(
+            "headers",
+            Kind::Texts,
+            "The headers that their requests may have, or `*`.",
+        )
+        .or("[\"content-type\"]"),
+        key(
+            "expose",
+            Kind::Texts,
+            "The headers of responses that they may read.",
+        ),
+        key(
+            "credentials",
+            Kind::Boolean,
+            "Whether requests may have cookies and other credentials.",
+        )
+        .or("false"),
+        key(
+            "max_age",
+            Kind::Duration(0, MAX_SHUTDOWN_MS),
+            "How long a browser need not ask again.",
+        )
+        .or("\"10m\""),
     ],
 };
 
@@ -467,6 +526,12 @@ static NODE: Shape = Shape {
             "Failures that a release may cause before it is rolled back.",
         )
         .or("3"),
+        key(
+            "drain_per_s",
+            Kind::Integer(1, MILLION as u64),
+            "How many sockets are closed in a second when the node stops.",
+        )
+        .or("1000"),
     ],
 };
 

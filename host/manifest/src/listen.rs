@@ -1,14 +1,37 @@
 //! `[[listen]]`: addresses, and where the requests that arrive there go.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Where a node listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address of TCP; port 0 is any free one.
+    Tcp(SocketAddr),
+    /// `unix:` and the path of a socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// One `[[listen]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// `address`; port 0 is any free one.
-    pub address: SocketAddr,
+    /// `address`.
+    pub address: ListenAddress,
+    /// `mode`: the permissions of the file of a Unix socket.
+    pub mode: u32,
+    /// `socket`: the name of the socket that is passed to the node for it.
+    pub socket: Option<String>,
     /// `connections`: how many at a time.
     pub connections: u64,
     /// `headers`: bytes of the head of a request.
@@ -25,10 +48,31 @@ pub struct Listen {
     pub access_log: bool,
     /// `origins`: those whose pages may open a WebSocket, beside that of the host itself.
     pub origins: Vec<String>,
+    /// `cors`: which pages of other origins may make requests.
+    pub cors: Option<Cors>,
+    /// `response_headers`: those of all responses that do not have them.
+    pub response_headers: Vec<(String, String)>,
     /// `protocol`, and who is spoken with.
     pub protocol: Protocol,
     /// `tls`: with it, connections are encrypted.
     pub tls: Option<Tls>,
+}
+
+/// Which pages of other origins may make requests, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// `origins`; `*` is all.
+    pub origins: Vec<String>,
+    /// `methods`.
+    pub methods: Vec<String>,
+    /// `headers`: those that requests may have; `*` is all.
+    pub headers: Vec<String>,
+    /// `expose`: headers of responses that the pages may read.
+    pub expose: Vec<String>,
+    /// `credentials`: whether requests may have cookies.
+    pub credentials: bool,
+    /// `max_age`: how long a browser need not ask again.
+    pub max_age: Duration,
 }
 
 /// A certificate.
@@ -63,7 +107,9 @@ pub enum Owner {
 impl Default for Listen {
     fn default() -> Listen {
         Listen {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            address: ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            mode: 0o600,
+            socket: None,
             connections: 10_000,
             headers: 32 << 10,
             body: 1 << 20,
@@ -72,6 +118,8 @@ impl Default for Listen {
             idle: Some(Duration::from_secs(75)),
             access_log: false,
             origins: Vec::new(),
+            cors: None,
+            response_headers: Vec::new(),
             protocol: Protocol::Http(Vec::new()),
             tls: None,
         }

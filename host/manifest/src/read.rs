@@ -4,6 +4,7 @@
 //! Each function continues after a mistake, with the default in place of the bad value, so that all
 //! mistakes are found in one pass. The result is used only if there was none.
 
+mod browser;
 mod listen;
 mod table;
 mod tree;
@@ -118,6 +119,9 @@ fn node(root: &Table<'_, '_>, problems: &mut Problems) -> NodeSettings {
         release_threshold: table
             .integer32("release_threshold", problems)
             .unwrap_or(defaults.release_threshold),
+        drain_per_s: table
+            .integer32("drain_per_s", problems)
+            .unwrap_or(defaults.drain_per_s),
     };
     table.retired_duration("verify_ms", "verify", Duration::from_millis(1), problems);
     table.finish(problems);

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// The default of `[node] normal_share`.
 const NORMAL_SHARE: u32 = 10;
 
+/// The default of `[node] drain_per_s`: ten thousand sockets, as many as an address has by default, in ten seconds.
+const DRAIN_PER_S: u32 = 1_000;
+
 /// The maximum of `[node] normal_share`, as the scheduler has it.
 pub const MAX_NORMAL_SHARE: u32 = 90;
 
@@ -29,6 +32,8 @@ pub struct NodeSettings {
     pub verify: Duration,
     /// The number of failures caused by a release at which it is rolled back.
     pub release_threshold: u32,
+    /// How many sockets are closed in a second when the node stops.
+    pub drain_per_s: u32,
 }
 
 impl Default for NodeSettings {
@@ -42,6 +47,7 @@ impl Default for NodeSettings {
             probation: 3,
             verify: Duration::from_millis(100),
             release_threshold: 3,
+            drain_per_s: DRAIN_PER_S,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
+use exuvia_io::InheritedSockets;
 use exuvia_manifest::{MAX_MODULE_BYTES, Manifest, files};
 use exuvia_process::{Body, Context, Envelope, ExitReason, Native, Payload, Signal, SpawnSpec};
 use parking_lot::Mutex;
@@ -39,6 +40,8 @@ pub struct BootOptions {
     /// Where events go. A subscriber from before the boot also receives the events of the start of
     /// the tree, even if the boot fails. By default there is no subscriber until the boot is over.
     pub events: Events,
+    /// Sockets that were passed to this program: `[[listen]]` takes them.
+    pub inherited: InheritedSockets,
 }
 
 /// How an app stopped.
@@ -117,6 +120,7 @@ impl App {
             }
         };
         node.supervision().is_up(root);
+        node.inherit(options.inherited);
         if let Err(error) = node.listen(&manifest.listen) {
             node.halt();
             return Err(error.into());

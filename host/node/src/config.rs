@@ -35,6 +35,8 @@ pub struct NodeConfig {
     pub verify: Duration,
     /// The number of failures caused by a release at which it is rolled back.
     pub release_threshold: u32,
+    /// How many sockets are closed in a second when the node stops.
+    pub drain_per_s: u32,
     /// How long after a commit idle processes are upgraded in the background.
     pub background_upgrade_after: Duration,
     /// What a process may use unless the manifest says otherwise.
@@ -72,6 +74,7 @@ impl Default for NodeConfig {
             probation: 3,
             verify: Duration::from_millis(100),
             release_threshold: 3,
+            drain_per_s: 1_000,
             background_upgrade_after: Duration::from_secs(1),
             limits: Limits::default(),
             module_memory: 1 << 32,

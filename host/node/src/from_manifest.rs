@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use exuvia_engine::MemoryLayout;
 use exuvia_io::{
-    Certificate, ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route,
-    Target,
+    Certificate, ConnectionLimits, Cors, Existing, Listen, ListenAddress, Owner, Pattern, Protocol,
+    Recipient, Route, Target, response_headers,
 };
 use exuvia_manifest::{self as manifest, Manifest, Per, RouteTarget};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
@@ -41,6 +41,7 @@ impl NodeConfig {
             probation: settings.probation,
             verify: settings.verify,
             release_threshold: settings.release_threshold,
+            drain_per_s: settings.drain_per_s,
             limits: limits(&manifest.limits),
             module_memory: manifest.most_memory(),
             log: log_rules(&manifest.log),
@@ -53,7 +54,12 @@ impl NodeConfig {
 pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
     let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     Listen {
-        address: listen.address,
+        address: match &listen.address {
+            manifest::ListenAddress::Tcp(address) => ListenAddress::Tcp(*address),
+            manifest::ListenAddress::Unix(path) => ListenAddress::Unix(path.clone()),
+        },
+        mode: listen.mode,
+        socket: listen.socket.clone(),
         protocol: match &listen.protocol {
             manifest::Protocol::Http(routes) => {
                 Protocol::Http(routes.iter().filter_map(route).collect())
@@ -65,6 +71,15 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
             }),
         },
         origins: listen.origins.clone(),
+        cors: listen.cors.as_ref().map(|cors| Cors {
+            origins: cors.origins.clone(),
+            methods: cors.methods.clone(),
+            headers: cors.headers.clone(),
+            expose: cors.expose.clone(),
+            credentials: cors.credentials,
+            max_age: cors.max_age,
+        }),
+        response_headers: response_headers(&listen.response_headers),
         tls: listen.tls.as_ref().map(|tls| Certificate {
             chain: tls.certificate.clone(),
             key: tls.key.clone(),
@@ -254,13 +269,15 @@ mod tests {
                 ours.normal_share,
                 ours.probation,
                 ours.verify,
-                ours.release_threshold
+                ours.release_threshold,
+                ours.drain_per_s
             ),
             (
                 node.normal_share,
                 node.probation,
                 node.verify,
-                node.release_threshold
+                node.release_threshold,
+                node.drain_per_s
             )
         );
     }

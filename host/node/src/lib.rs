@@ -61,4 +61,5 @@ pub use exuvia_engine::{
     Direction, Guest, GuestProcess, GuestSystem, HostCaller, LoadError, MemoryLayout,
     Method as PageMapMethod, Traced,
 };
+pub use exuvia_io::{InheritError, InheritedSockets};
 pub use exuvia_process::{self as process, Limits};

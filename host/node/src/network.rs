@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use exuvia_engine::Guest;
 use exuvia_io::{
-    ClientError, Gateway, Guests, HttpClient, Listen, ListenError, NewProcess, NoProcess,
+    ClientError, Gateway, Guests, HttpClient, InheritedSockets, Listen, ListenError, NewProcess,
+    NoProcess,
 };
 use parking_lot::Mutex;
 
@@ -18,6 +19,8 @@ use crate::core::{Core, may_begin};
 pub(crate) struct Network {
     gateway: Mutex<Option<Gateway<Guest>>>,
     client: Mutex<Option<HttpClient<Guest>>>,
+    /// For the first addresses.
+    inherited: Mutex<InheritedSockets>,
 }
 
 /// Makes processes for requests. Weak: the gateway does not keep the node.
@@ -35,20 +38,26 @@ impl Guests<Guest> for Processes {
 }
 
 impl Network {
+    /// Has the first addresses take these sockets.
+    pub(crate) fn inherit(&self, sockets: InheritedSockets) {
+        *self.inherited.lock() = sockets;
+    }
+
     /// Listens to these addresses from now on, and to no others.
     pub(crate) fn set(&self, core: &Arc<Core>, listen: Vec<Listen>) -> Result<(), ListenError> {
         let mut gateway = self.gateway.lock();
         match &*gateway {
             Some(gateway) => gateway.set(listen),
-            None if listen.is_empty() => Ok(()),
+            None if listen.is_empty() => self.inherited.lock().all_taken(),
             None => {
                 let guests = Arc::new(Processes(Arc::downgrade(core)));
                 let limits = core.limits.of_node().clone();
                 let sources = core.config.sources.clone();
                 let system = core.system.clone();
                 let pollers = core.pollers.clone();
+                let inherited = std::mem::take(&mut *self.inherited.lock());
                 *gateway = Some(Gateway::start(
-                    system, pollers, guests, limits, listen, sources,
+                    system, pollers, guests, limits, listen, sources, inherited,
                 )?);
                 Ok(())
             }
@@ -70,7 +79,7 @@ impl Network {
         drop(self.client.lock().take());
     }
 
-    /// Returns the addresses that are listened to.
+    /// Returns the addresses of TCP that are listened to.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let gateway = self.gateway.lock();
         gateway.as_ref().map(Gateway::addresses).unwrap_or_default()
@@ -82,9 +91,12 @@ impl Network {
         gateway.as_ref().map(Gateway::urls).unwrap_or_default()
     }
 
-    /// Stops listening. Requests under way may take so long. Returns how long it took.
-    pub(crate) fn stop(&self, patience: Duration) -> Duration {
+    /// Stops listening. Requests under way may take so long, and of the sockets so many are closed in a second. Returns how
+    /// long it took.
+    pub(crate) fn stop(&self, patience: Duration, drain_per_s: u32) -> Duration {
         let gateway = self.gateway.lock().take();
-        gateway.map_or(Duration::ZERO, |gateway| gateway.stop(patience))
+        gateway.map_or(Duration::ZERO, |gateway| {
+            gateway.stop(patience, drain_per_s)
+        })
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use exuvia_abi::Pid;
 use exuvia_engine::GuestSystem;
-use exuvia_io::{ClientError, ListenError};
+use exuvia_io::{ClientError, InheritedSockets, ListenError};
 use exuvia_manifest::Listen;
 use exuvia_scheduler::Handle;
 use tokio::sync::broadcast;
@@ -115,7 +115,12 @@ impl Node {
         Ok(())
     }
 
-    /// Returns the addresses at which HTTP is served.
+    /// Has the addresses that are listened to first take these sockets, which were passed to this program.
+    pub(crate) fn inherit(&self, sockets: InheritedSockets) {
+        self.0.network.inherit(sockets);
+    }
+
+    /// Returns the addresses of TCP at which the node listens.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.0.network.addresses()
     }
@@ -138,7 +143,8 @@ impl Node {
     /// Stops listening. Requests under way may take so long to end. Blocks the calling thread, which must not be one
     /// of an async runtime. Returns how long it took.
     pub(crate) fn stop_listening(&self, patience: Duration) -> Duration {
-        self.0.network.stop(patience)
+        let drain_per_s = self.core().config.drain_per_s;
+        self.0.network.stop(patience, drain_per_s)
     }
 
     /// Stops the schedulers at once, without telling the processes. Dropping the last clone of a

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use exuvia_control::Claim;
 use exuvia_dev::{WatchLimits, Watcher};
 use exuvia_manifest::Manifest;
-use exuvia_node::NodeConfig;
+use exuvia_node::{InheritError, InheritedSockets, NodeConfig};
 
 use crate::error::CliError;
 use crate::foreground::{Foreground, not_watched, raise_file_limit, start_tracing, watching};
@@ -36,6 +36,10 @@ pub(crate) struct Arguments {
     /// Also serve the node's metrics for Prometheus at this address, as in 127.0.0.1:9464
     #[arg(long, value_name = "ADDR")]
     metrics: Option<std::net::SocketAddr>,
+    /// Take the sockets of `[[listen]]` from systemd, or another program that passes them in the same way
+    /// (`LISTEN_FDS`): they stay open while the node is started again
+    #[arg(long)]
+    inherit_sockets: bool,
     /// Print the backtrace of each process that traps
     #[arg(long, short)]
     verbose: bool,
@@ -59,6 +63,10 @@ pub(crate) async fn run(
     if let Some(address) = arguments.metrics {
         foreground.serve_metrics(address)?;
     }
+    if arguments.inherit_sockets {
+        let inherited = InheritedSockets::from_environment();
+        foreground.inherit(inherited.map_err(not_inherited)?);
+    }
     tracing::info!("booting {}", manifest.name);
     let config = NodeConfig::of(&manifest);
     let booted = foreground.boot(manifest, config, &mut claim).await??;
@@ -76,6 +84,18 @@ pub(crate) async fn run(
     let watching = watcher.as_ref().map(|it| watching("the module files", it));
     let watching = watching.unwrap_or_default();
     foreground.serve(booted, watcher, &watching, claim).await?
+}
+
+fn not_inherited(error: InheritError) -> CliError {
+    let help = match error {
+        InheritError::None => {
+            "start it by a service of systemd that has a socket unit, or without `--inherit-sockets`"
+        }
+        InheritError::Malformed | InheritError::Unusable { .. } => {
+            "`ListenStream=` and `Accept=no` in the socket unit make what a node can take"
+        }
+    };
+    CliError::failed(error.to_string()).help(help)
 }
 
 /// Returns whether the path is named like a module's file.

@@ -143,6 +143,7 @@ impl Server {
         let options = BootOptions {
             config: Some(config(NodeConfig::of(&manifest))),
             events,
+            ..BootOptions::default()
         };
         let app = App::boot(manifest, options).map_err(|error| error.to_string())?;
         Server::on(app.node().clone(), Some(app), heard)

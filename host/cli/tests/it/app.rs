@@ -119,21 +119,8 @@ shutdown = "{shutdown}"
     }
 
     fn begin_as(&self, command: &str, arguments: &[&str]) -> Running {
-        let mut child = self
-            .command(&[command, ".", "--json"])
-            .args(arguments)
-            .env("EXUVIA_LOG", "exuvia=info")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = lines(child.stdout.take().unwrap());
-        let stderr = lines(child.stderr.take().unwrap());
-        Running {
-            child,
-            stdout,
-            stderr,
-        }
+        let mut node = self.command(&[command, ".", "--json"]);
+        Running::of(node.args(arguments).env("EXUVIA_LOG", "exuvia=info"))
     }
 
     /// Starts a node, and comes back when it is up.
@@ -151,6 +138,19 @@ shutdown = "{shutdown}"
 }
 
 impl Running {
+    /// Starts a command that runs a node with `--json`.
+    pub(crate) fn of(command: &mut Command) -> Running {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Running {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
     /// Waits for an event of this kind; what comes before it is skipped.
     pub(crate) fn event(&self, kind: &str) -> Value {
         loop {

@@ -12,6 +12,7 @@ mod apps;
 mod book;
 mod dev;
 mod examples;
+mod inherited;
 mod inspecting;
 mod lines;
 mod mistakes;

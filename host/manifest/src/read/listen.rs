@@ -1,20 +1,23 @@
 //! `[[listen]]` and `[[listen.routes]]`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 
 use toml::de::DeValue;
 
+use super::browser;
 use super::table::{At, Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems, nearest};
 use crate::keys::{LISTEN, PERS, PROTOCOLS, PerWord, ProtocolWord, ROUTE};
-use crate::listen::{Listen, Owner, Per, Protocol, Route, RouteTarget, Tls};
+use crate::listen::{Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget, Tls};
 use crate::module::Module;
 
 /// After how long without a request a process with a key is ended, unless the route says otherwise.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// The maximum number of bytes of the path of a Unix socket, without the end that the system wants (unix(7)).
+const LONGEST_PATH: usize = 107;
 
 /// Reads all `[[listen]]`.
 pub(super) fn listen(
@@ -33,7 +36,8 @@ pub(super) fn listen(
         let Some(listen) = one(table, base_dir, modules, problems) else {
             continue;
         };
-        let twice = |known: &Listen| known.address == listen.address && known.address.port() != 0;
+        let is_any = matches!(listen.address, ListenAddress::Tcp(address) if address.port() == 0);
+        let twice = |known: &Listen| known.address == listen.address && !is_any;
         if all.iter().any(twice) {
             let message = format!("{} is listened to twice", listen.address);
             let help = "put the routes of both into one `[[listen]]`".to_owned();
@@ -67,11 +71,19 @@ fn one(
     problems: &mut Problems,
 ) -> Option<Listen> {
     let defaults = Listen::default();
-    let address = address(&table, problems);
+    let address = address(&table, base_dir, problems);
+    let is_unix = matches!(address, Some(ListenAddress::Unix(_)));
+    if is_unix && let Some(span) = table.key_span("tls") {
+        let message = "a Unix socket has no TLS".to_owned();
+        let help = "what is sent there does not leave the machine: remove `tls`".to_owned();
+        problems.add(Found::at(span, message).help(help));
+    }
     let protocol = protocol(&table, base_dir, modules, problems);
     let is_tcp = matches!(protocol, None | Some(Protocol::Tcp(_)));
     let listen = Listen {
-        address: address.unwrap_or(defaults.address),
+        address: address.clone().unwrap_or(defaults.address),
+        mode: mode(&table, is_unix, problems).unwrap_or(defaults.mode),
+        socket: table.name("socket", problems).map(|at| at.value.to_owned()),
         connections: (table.integer("connections", problems)).unwrap_or(defaults.connections),
         headers: table.size("headers", problems).unwrap_or(defaults.headers),
         body: table.size("body", problems).unwrap_or(defaults.body),
@@ -84,6 +96,8 @@ fn one(
         },
         access_log: table.boolean("access_log", problems).unwrap_or_default(),
         origins: origins(&table, problems),
+        cors: browser::cors(&table, problems),
+        response_headers: browser::response_headers(&table, problems),
         protocol: protocol.unwrap_or(defaults.protocol),
         tls: tls(&table, base_dir, problems),
     };
@@ -128,6 +142,8 @@ fn protocol(
         for key in [
             "routes",
             "origins",
+            "cors",
+            "response_headers",
             "headers",
             "body",
             "reading",
@@ -173,7 +189,7 @@ fn protocol(
     Some(Protocol::Http(routes))
 }
 
-fn origins(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
+pub(super) fn origins(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
     let mut origins = Vec::new();
     for at in table.strings("origins", problems).unwrap_or_default() {
         let host = at.value.split_once("://").map(|(_, host)| host);
@@ -207,17 +223,55 @@ fn known_module(
     module.value.to_owned()
 }
 
-fn address(table: &Table<'_, '_>, problems: &mut Problems) -> Option<SocketAddr> {
-    const FORM: &str = "write an address and a port:  address = \"127.0.0.1:8080\"";
+/// Reads the permissions of a socket's file.
+fn mode(table: &Table<'_, '_>, is_unix: bool, problems: &mut Problems) -> Option<u32> {
+    let at = table.string("mode", problems)?;
+    let is_octal = !at.value.is_empty() && at.value.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(at.value, 8).ok();
+    let mode = mode.filter(|mode| is_octal && *mode <= 0o777);
+    if mode.is_none() {
+        let message = format!("`{}` is not a mode of a file", at.value);
+        let help = "write it in octal, as for `chmod`:  mode = \"660\"".to_owned();
+        problems.add(Found::at(at.span.clone(), message).help(help));
+    }
+    if !is_unix {
+        let message = "`mode` is for an address of the form `unix:/path`".to_owned();
+        problems.add(Found::at(at.span, message));
+    }
+    mode
+}
+
+fn address(
+    table: &Table<'_, '_>,
+    base_dir: &Path,
+    problems: &mut Problems,
+) -> Option<ListenAddress> {
+    const FORM: &str = "write an address and a port:  address = \"127.0.0.1:8080\", or the path of a socket:  address = \"unix:/run/app.sock\"";
     if table.key_span("address").is_none() {
         let message = format!("`address` is missing in {}", table.title);
         problems.add(Found::at(table.span.clone(), message).help(FORM.to_owned()));
         return None;
     }
     let at = table.string("address", problems)?;
+    if let Some(path) = at.value.strip_prefix("unix:") {
+        let socket = base_dir.join(path);
+        let length = socket.as_os_str().len();
+        let wrong = match (path, length) {
+            ("", _) => "`unix:` has no path behind it".to_owned(),
+            (_, length) if length > LONGEST_PATH => {
+                format!(
+                    "the path of a socket has {LONGEST_PATH} bytes at most, and this one {length}"
+                )
+            }
+            _ => return Some(ListenAddress::Unix(socket)),
+        };
+        let help = "write the path of a socket:  address = \"unix:/run/app.sock\"".to_owned();
+        problems.add(Found::at(at.span, wrong).help(help));
+        return None;
+    }
     // The name that everybody knows; others would have to be resolved.
     let text = at.value.replacen("localhost:", "127.0.0.1:", 1);
-    let parsed = text.parse().ok();
+    let parsed = text.parse().ok().map(ListenAddress::Tcp);
     if parsed.is_none() {
         let message = format!("`{}` is not an address with a port", at.value);
         problems.add(Found::at(at.span, message).help(FORM.to_owned()));
@@ -260,7 +314,7 @@ fn path(table: &Table<'_, '_>, problems: &mut Problems) -> Option<String> {
     Some(at.value.to_owned())
 }
 
-fn methods(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
+pub(super) fn methods(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
     let mut methods = Vec::new();
     for at in table.strings("methods", problems).unwrap_or_default() {
         if !at

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exuvia_manifest::{Listen, Owner, Per, Protocol, Route, RouteTarget};
+use exuvia_manifest::{Cors, Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget};
 
 use crate::{parse, problems, with_children};
 
@@ -18,10 +18,15 @@ fn listen(lines: &str) -> Listen {
     manifest.listen.into_iter().next().expect("an address")
 }
 
+fn tcp(address: &str) -> ListenAddress {
+    ListenAddress::Tcp(address.parse().expect("an address"))
+}
+
 #[test]
 fn the_full_form() {
     let found = listen(
-        r#"connections = 7
+        r#"socket = "web"
+connections = 7
 headers = "16KiB"
 body = "2MiB"
 timeout = "1s"
@@ -42,7 +47,9 @@ idle = "1m"
     assert_eq!(
         found,
         Listen {
-            address: "127.0.0.1:8080".parse().unwrap(),
+            address: tcp("127.0.0.1:8080"),
+            mode: 0o600,
+            socket: Some("web".into()),
             connections: 7,
             headers: 16 << 10,
             body: 2 << 20,
@@ -51,6 +58,8 @@ idle = "1m"
             idle: Some(Duration::from_secs(3)),
             access_log: true,
             origins: vec!["https://example.com".into(), "*".into()],
+            cors: None,
+            response_headers: Vec::new(),
             tls: None,
             protocol: Protocol::Http(vec![Route {
                 host: Some("example.com".into()),
@@ -70,16 +79,16 @@ idle = "1m"
 
 #[test]
 fn the_defaults() {
-    let address = "127.0.0.1:8080".parse().unwrap();
+    let address = tcp("127.0.0.1:8080");
     let defaults = Listen {
         address,
         ..Listen::default()
     };
     assert_eq!(listen(""), defaults);
     let manifest = parse(&with_children("[[listen]]\naddress = \"localhost:1\"\n")).unwrap();
-    assert_eq!(manifest.listen[0].address, "127.0.0.1:1".parse().unwrap());
+    assert_eq!(manifest.listen[0].address, tcp("127.0.0.1:1"));
     let manifest = parse(&with_children("[[listen]]\naddress = \"[::1]:0\"\n")).unwrap();
-    assert_eq!(manifest.listen[0].address, "[::1]:0".parse().unwrap());
+    assert_eq!(manifest.listen[0].address, tcp("[::1]:0"));
 }
 
 #[test]
@@ -163,6 +172,125 @@ fn a_certificate_is_two_files_beside_the_manifest() {
 }
 
 #[test]
+fn a_socket_has_a_path_and_a_mode() {
+    let one = |lines: &str| {
+        let manifest = parse(&with_children(&format!("[[listen]]\n{lines}")));
+        let listen = manifest.unwrap().listen.remove(0);
+        (listen.address, listen.mode)
+    };
+    let unix = |path: &str| ListenAddress::Unix(path.into());
+    assert_eq!(
+        one("address = \"unix:/run/a.sock\"\n"),
+        (unix("/run/a.sock"), 0o600)
+    );
+    assert_eq!(
+        one("address = \"unix:a.sock\"\nmode = \"0660\"\n"),
+        (unix("/app/a.sock"), 0o660)
+    );
+}
+
+#[test]
+fn pages_of_other_origins_and_headers_of_all_responses() {
+    let found = listen("cors = { origins = [\"*\"] }\n").cors.unwrap();
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+    let defaults = Cors {
+        origins: texts(&["*"]),
+        methods: texts(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
+        headers: texts(&["content-type"]),
+        expose: texts(&[]),
+        credentials: false,
+        max_age: Duration::from_secs(600),
+    };
+    assert_eq!(found, defaults);
+    let found = listen(
+        r#"
+[listen.cors]
+origins = ["https://example.com", "http://localhost:3000"]
+methods = ["GET"]
+headers = ["Authorization", "*"]
+expose = ["X-Total"]
+credentials = true
+max_age = "1h"
+[listen.response_headers]
+X-Content-Type-Options = "nosniff"
+content-security-policy = "default-src 'self'"
+"#,
+    );
+    let cors = Cors {
+        origins: texts(&["https://example.com", "http://localhost:3000"]),
+        methods: texts(&["GET"]),
+        headers: texts(&["authorization", "*"]),
+        expose: texts(&["x-total"]),
+        credentials: true,
+        max_age: Duration::from_secs(3600),
+    };
+    assert_eq!(found.cors, Some(cors));
+    let mut headers = found.response_headers;
+    headers.sort();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expected = [
+        pair("content-security-policy", "default-src 'self'"),
+        pair("x-content-type-options", "nosniff"),
+    ];
+    assert_eq!(headers, expected);
+}
+
+#[test]
+fn mistakes_in_what_browsers_are_told() {
+    for (lines, problem) in [
+        ("cors = { }", "7:8 `origins` is missing in `cors`"),
+        (
+            "cors = { origins = [\"example.com\"] }",
+            "7:21 `example.com` is not an origin",
+        ),
+        (
+            "cors = { origins = [\"*\"], credentials = true }",
+            "7:27 `credentials` are not for all origins",
+        ),
+        (
+            "cors = { origins = [\"*\"], headers = [\"a b\"] }",
+            "7:38 `a b` is not the name of a header",
+        ),
+        (
+            "cors = { origins = [\"*\"], methods = [\"get\"] }",
+            "7:38 `get` is not a method",
+        ),
+        (
+            "cors = { origins = [\"*\"], age = \"1s\" }",
+            "7:27 unknown key `age` in `cors`",
+        ),
+        (
+            "response_headers = { \"x y\" = \"1\" }",
+            "7:22 `x y` is not the name of a header",
+        ),
+        (
+            "response_headers = { x-y = \"1\\r\\nset-cookie: a\" }",
+            "7:28 the value of `x-y` is not one of a header",
+        ),
+        (
+            "response_headers = { x-y = 1 }",
+            "7:28 `x-y` must be a string",
+        ),
+        (
+            "response_headers = { x-y = \"1\", X-Y = \"2\" }",
+            "`x-y` is there twice",
+        ),
+        (
+            "response_headers = { Content-Length = \"1\" }",
+            "7:22 the node sets `content-length` itself",
+        ),
+        (
+            "protocol = \"tcp\"\nname = \"n\"\nresponse_headers = { x = \"1\" }",
+            "9:1 `response_headers` is for HTTP",
+        ),
+    ] {
+        let found = problems(&with_routes(&format!("{lines}\n")));
+        assert_eq!(found.len(), 1, "{lines}: {found:?}");
+        assert!(found[0].contains(problem), "{lines}: {found:?}");
+    }
+}
+
+#[test]
 fn mistakes_in_addresses() {
     for (lines, problem) in [
         (
@@ -200,6 +328,34 @@ fn mistakes_in_addresses() {
         (
             "[[listen]]\naddress = \"127.0.0.1:1\"\norigins = [\"example.com\"]\n",
             "7:12 `example.com` is not an origin",
+        ),
+        (
+            "[[listen]]\naddress = \"unix:\"\n",
+            "6:11 `unix:` has no path behind it",
+        ),
+        (
+            format!("[[listen]]\naddress = \"unix:/{}\"\n", "a".repeat(107)).as_str(),
+            "6:11 the path of a socket has 107 bytes at most, and this one 108",
+        ),
+        (
+            "[[listen]]\naddress = \"unix:a\"\n[[listen]]\naddress = \"unix:/app/a\"\n",
+            "8:1 unix:/app/a is listened to twice",
+        ),
+        (
+            "[[listen]]\naddress = \"unix:a\"\nmode = \"rw\"\n",
+            "7:8 `rw` is not a mode of a file",
+        ),
+        (
+            "[[listen]]\naddress = \"unix:a\"\nmode = \"1777\"\n",
+            "7:8 `1777` is not a mode of a file",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"600\"\n",
+            "7:8 `mode` is for an address of the form `unix:/path`",
+        ),
+        (
+            "[[listen]]\naddress = \"unix:a\"\ntls = { certificate = \"c\", key = \"k\" }\n",
+            "7:1 a Unix socket has no TLS",
         ),
         ("listen = 1\n", "5:1 unknown key `listen` in `[modules.m]`"),
         (

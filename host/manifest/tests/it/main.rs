@@ -25,6 +25,7 @@ processes = 20000
 probation = 4
 verify = "250ms"
 release_threshold = 5
+drain_per_s = 200
 
 [modules.counter]
 path = "target/counter.wasm"

@@ -27,6 +27,7 @@ fn the_full_form() {
             probation: 4,
             verify: Duration::from_millis(250),
             release_threshold: 5,
+            drain_per_s: 200,
         }
     );
     let limits = Limits {

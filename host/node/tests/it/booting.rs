@@ -26,6 +26,7 @@ fn boot(folder: &Path, code: &str, events: Events) -> Result<App, BootError> {
         BootOptions {
             config: Some(config),
             events,
+            ..BootOptions::default()
         },
     )
 }

@@ -15,6 +15,7 @@ mod child;
 mod deploying;
 mod descendants;
 mod endurance;
+mod gateway;
 mod groups;
 mod guests;
 mod http;
@@ -22,6 +23,7 @@ mod inspecting;
 #[path = "../../../engine/tests/it/layout.rs"]
 mod layout;
 mod limits;
+mod listening;
 mod logging;
 mod otp;
 mod outbound;

@@ -507,6 +507,47 @@ fn a_node_that_stops_says_goodbye() {
     assert!(report.orderly && report.left == 0, "{report:?}");
 }
 
+/// A node whose sockets are closed at this rate, and clients with sockets.
+fn crowd(count: usize, drain_per_s: u32) -> (App, Vec<WebSocket<TcpStream>>) {
+    let (app, http, _) = boot_with(&format!("[node]\ndrain_per_s = {drain_per_s}\n{LISTEN}"));
+    let sockets = (0..count).map(|_| socket(http, "/room"));
+    let sockets = sockets.collect();
+    (app, sockets)
+}
+
+#[test]
+fn a_node_that_stops_closes_its_sockets_in_batches() {
+    // They take six seconds.
+    let (app, mut sockets) = crowd(120, 20);
+    let alive = app.node().clone();
+    let stopping = std::thread::spawn(move || app.stop(PATIENCE * 3));
+    let goodbye = (1001, "the node stops".to_owned());
+    assert_eq!(closed(&mut sockets[0]), goodbye);
+    // The last one still has its process, and all that it had before.
+    let last = sockets.last_mut().unwrap();
+    assert_eq!(ask(last, "hello"), "hello");
+    assert!(alive.system().table.alive() > 60, "most are still open");
+    for socket in &mut sockets[1..] {
+        assert_eq!(closed(socket), goodbye);
+    }
+    drop(sockets);
+    let report = stopping.join().unwrap();
+    assert!(report.orderly && report.left == 0, "{report:?}");
+}
+
+#[test]
+fn all_sockets_are_closed_in_time_however_many_there_are() {
+    // One in a second: more than there is time for.
+    let (app, mut sockets) = crowd(200, 1);
+    let stopping = std::thread::spawn(move || app.stop(Duration::from_secs(8)));
+    for socket in &mut sockets {
+        assert_eq!(closed(socket), (1001, "the node stops".into()));
+    }
+    drop(sockets);
+    let report = stopping.join().unwrap();
+    assert!(report.orderly && report.left == 0, "{report:?}");
+}
+
 /// Makes a request and reads the response to its end.
 fn response(address: SocketAddr, request: &str) -> String {
     let mut stream = connected(address);
