@@ -1,10 +1,15 @@
 //! The examples' own tests, which run them in nodes of this build.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+use crate::app::exuvia;
+use crate::templates::{change, made};
+use crate::terminal::Terminal as Screen;
 
 fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -65,8 +70,79 @@ fn the_chat() {
 }
 
 #[test]
+fn the_gateway() {
+    tested("exuvia-example-gateway-cart");
+    tested("exuvia-example-gateway-prices");
+}
+
+#[test]
 fn the_pipeline() {
     tested("exuvia-example-pipeline-protocol");
+}
+
+#[test]
+fn the_line_protocol() {
+    tested("exuvia-example-tcp-line");
+}
+
+/// The code of `tcp-line` in a folder of its own, where it is edited while clients are connected.
+#[test]
+fn a_calculator_is_edited_in_the_middle_of_a_line() {
+    let around = tempfile::tempdir().unwrap();
+    let folder = made(around.path(), "line", "rust");
+    let example = examples().join("tcp-line");
+    std::fs::copy(example.join("src/lib.rs"), folder.join("src/lib.rs")).unwrap();
+    std::fs::copy(example.join("exuvia.toml"), folder.join("exuvia.toml")).unwrap();
+    let manifest = |from: &str, to: &str| change(&folder.join("exuvia.toml"), from, to);
+    manifest("127.0.0.1:7000", "127.0.0.1:0");
+    manifest(
+        "../target/wasm32-unknown-unknown/release/tcp_line.wasm",
+        "target/wasm32-wasip1/debug/line.wasm",
+    );
+    manifest(
+        "--release --target wasm32-unknown-unknown --package exuvia-example-tcp-line",
+        "--target wasm32-wasip1",
+    );
+    let mut terminal = Screen::start(exuvia(&folder).arg("dev"), 160, 40);
+    terminal.shows("tcp://");
+    let address = terminal.shows("\n").trim().to_owned();
+    terminal.shows("started");
+    let mut client = TcpStream::connect(&address).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let mut answers = BufReader::new(client.try_clone().unwrap());
+    let mut answer = || {
+        let mut line = String::new();
+        answers.read_line(&mut line).unwrap();
+        line
+    };
+    assert!(answer().starts_with("numbers, and "));
+    client.write_all(b"1 2").unwrap();
+    client.write_all(b" +\n4 5").unwrap();
+    assert_eq!(answer(), "3\n");
+    // Of another client, who has a process of its own.
+    let mut other = TcpStream::connect(&address).unwrap();
+    other.write_all(b"9 max\n").unwrap();
+    let mut lines = BufReader::new(other).lines().map(Result::unwrap);
+    assert_eq!(
+        lines.nth(1).unwrap(),
+        "error: `max` is neither a number nor a word"
+    );
+    change(
+        &folder.join("src/lib.rs"),
+        "            \"drop\" =>",
+        "            \"max\" => self.two(|one, two| Some(one.max(two)))?,\n            \"drop\" =>",
+    );
+    terminal.shows("upgrade-completed");
+    client.write_all(b" max\nstack\n1 +").unwrap();
+    assert_eq!(answer(), "5\n");
+    assert_eq!(answer(), "3 5\n");
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(answer(), "6\n");
+    assert_eq!(answer(), "", "the connection is closed");
+    terminal.types("\x03");
+    assert_eq!(terminal.end().0, Some(0));
 }
 
 /// A terminal with `chat.sh` in it.
