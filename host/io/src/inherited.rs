@@ -72,7 +72,7 @@ impl InheritedSockets {
         let mut sockets = self.sockets.lock();
         let wanted = |one: &Inherited| match name {
             Some(_) => one.name.as_deref() == name,
-            None => is_same(&one.address, address),
+            None => one.address == *address,
         };
         let Some(at) = sockets.iter().position(wanted) else {
             return Ok(None);
@@ -135,19 +135,6 @@ fn inherited(name: Option<String>, socket: OwnedFd) -> Result<Inherited, String>
         address,
         socket,
     })
-}
-
-fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
-    match (one, other) {
-        (ListenAddress::Unix(one), ListenAddress::Unix(other)) => {
-            // The path of a manifest may be relative.
-            let same = |one, other| {
-                Some(std::path::absolute(one).ok()? == std::path::absolute(other).ok()?)
-            };
-            same(one, other).unwrap_or(false)
-        }
-        (one, other) => one == other,
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The files below a folder, and no others: a link that leads out of it is not followed, wherever in a path it is. The system
-//! looks at that itself (`openat2(2)`), so there is no moment between the look and the opening.
+//! looks at that itself (`openat2(2)`, since Linux 5.6), so there is no moment between the look and the opening.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};

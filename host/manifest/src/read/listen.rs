@@ -200,7 +200,8 @@ pub(super) fn origins(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<Str
             problems.add(Found::at(at.span, message).help(help.to_owned()));
             continue;
         }
-        origins.push(at.value.to_owned());
+        // As browsers send it.
+        origins.push(at.value.to_ascii_lowercase());
     }
     origins
 }
@@ -255,6 +256,7 @@ fn address(
     let at = table.string("address", problems)?;
     if let Some(path) = at.value.strip_prefix("unix:") {
         let socket = base_dir.join(path);
+        let socket = std::path::absolute(&socket).unwrap_or(socket);
         let length = socket.as_os_str().len();
         let wrong = match (path, length) {
             ("", _) => "`unix:` has no path behind it".to_owned(),

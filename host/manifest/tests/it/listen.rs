@@ -205,7 +205,7 @@ fn pages_of_other_origins_and_headers_of_all_responses() {
     let found = listen(
         r#"
 [listen.cors]
-origins = ["https://example.com", "http://localhost:3000"]
+origins = ["https://Example.com", "http://localhost:3000"]
 methods = ["GET"]
 headers = ["Authorization", "*"]
 expose = ["X-Total"]
