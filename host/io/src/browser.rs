@@ -65,13 +65,26 @@ pub(crate) async fn finished<B, F: Future<Output = Answer>>(
             response
         }
     };
-    let headers = response.headers_mut();
-    for (name, value) in &listen.response_headers {
+    add(&listen.response_headers, response.headers_mut());
+    response
+}
+
+/// Adds the headers of a route to the file that it serves. Not to an error: how long a file may be kept does not hold for it.
+pub(crate) fn of_file(headers: &HeaderMap, mut response: Answer) -> Answer {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        add(headers, response.headers_mut());
+    }
+    response
+}
+
+/// Adds headers, except those that are there.
+fn add(more: &HeaderMap, headers: &mut HeaderMap) {
+    for (name, value) in more {
         if !headers.contains_key(name) {
             headers.insert(name, value.clone());
         }
     }
-    response
 }
 
 impl Cors {

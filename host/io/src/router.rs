@@ -139,6 +139,8 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
     use super::*;
     use crate::settings::Target;
 
@@ -148,6 +150,7 @@ mod tests {
             path: path.to_owned(),
             methods: methods.iter().map(|method| (*method).to_owned()).collect(),
             target: Target::File("a".into()),
+            response_headers: HeaderMap::new(),
         }
     }
 

@@ -234,11 +234,15 @@ impl<G: Send + 'static> Serving<G> {
         let recipient = match &routes[index].target {
             Target::Process(recipient) => recipient,
             Target::Redirect(to) => return redirect(&to.fill_url(&parameters)),
-            Target::File(path) => return files::serve(path, None, &parts).await,
+            Target::File(path) => {
+                let file = files::serve(path, None, &parts).await;
+                return browser::of_file(&routes[index].response_headers, file);
+            }
             Target::Folder(path) => {
                 // What the pattern's `{*name}` has matched.
                 let below = parameters.last().map_or("", |(_, value)| value);
-                return files::serve(path, Some(&url_path(below)), &parts).await;
+                let file = files::serve(path, Some(&url_path(below)), &parts).await;
+                return browser::of_file(&routes[index].response_headers, file);
             }
         };
         if upgrade.is_some()

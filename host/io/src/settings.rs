@@ -97,6 +97,8 @@ pub struct Route {
     pub methods: Vec<String>,
     /// What becomes of them.
     pub target: Target,
+    /// Headers of a file that is served. A process sets its own.
+    pub response_headers: HeaderMap,
 }
 
 /// What becomes of a request.

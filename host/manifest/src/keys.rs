@@ -450,6 +450,11 @@ pub(crate) static ROUTE: Shape = Shape {
             "The file that is served, or the folder, if the path ends with `{*name}`.",
         ),
         key(
+            "response_headers",
+            Kind::NamedTexts,
+            "With `files`: headers of what is served, such as `cache-control`.",
+        ),
+        key(
             "per",
             Kind::Choice(&PERS_WORDS),
             "For what a process is started: each request, each connection, or each key.",

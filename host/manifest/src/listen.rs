@@ -137,6 +137,8 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Which process gets the requests.
     pub target: RouteTarget,
+    /// `response_headers`, with `files`.
+    pub response_headers: Vec<(String, String)>,
 }
 
 /// Which process gets the requests of a route.

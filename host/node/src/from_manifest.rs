@@ -125,6 +125,7 @@ fn route(route: &manifest::Route) -> Option<Route> {
         path: route.path.clone(),
         methods: route.methods.clone(),
         target: target(&route.target)?,
+        response_headers: response_headers(&route.response_headers),
     })
 }
 

@@ -291,12 +291,21 @@ fn route(
     let methods = methods(&table, problems);
     let host = table.name("host", problems).map(|at| at.value.to_owned());
     let target = target(&table, (path.as_deref(), base_dir), modules, problems);
+    let response_headers = browser::response_headers(&table, problems);
+    if let Some(span) = table.key_span("response_headers")
+        && !matches!(target, None | Some(RouteTarget::Files { .. }))
+    {
+        let message = "`response_headers` is for routes with `files`".to_owned();
+        let help = "a process sets the headers of its responses; `[[listen]]` has those of all";
+        problems.add(Found::at(span, message).help(help.to_owned()));
+    }
     table.finish(problems);
     Some(Route {
         host,
         path: path?,
         methods,
         target: target?,
+        response_headers,
     })
 }
 

@@ -72,6 +72,7 @@ idle = "1m"
                         idle: Duration::from_secs(60),
                     },
                 },
+                response_headers: Vec::new(),
             }]),
         }
     );
@@ -144,6 +145,14 @@ fn files_below_a_folder_have_the_rest_of_the_path() {
         is_folder: true,
     };
     assert_eq!(routes[0].target, folder);
+    let found = listen(
+        "[[listen.routes]]\npath = \"/a\"\nfiles = \"a\"\nresponse_headers = { Cache-Control = \"no-cache\" }\n",
+    );
+    let Protocol::Http(routes) = found.protocol else {
+        panic!("{found:?}");
+    };
+    let header = ("cache-control".to_owned(), "no-cache".to_owned());
+    assert_eq!(routes[0].response_headers, [header]);
 }
 
 #[test]
@@ -421,6 +430,10 @@ fn mistakes_in_routes() {
         (
             "path = \"/{a}\"\nredirect = \"/{b}\"",
             "the path has no parameter `{b}`",
+        ),
+        (
+            "path = \"/\"\nname = \"n\"\nresponse_headers = { x = \"1\" }",
+            "`response_headers` is for routes with `files`",
         ),
         (
             "path = \"/\"\nname = \"n\"\nmethods = [\"get\"]",

@@ -620,7 +620,8 @@ fn files_are_served_as_they_are() {
     std::fs::write(public.join("deep/x.js"), "plain").unwrap();
     let routes = "[[listen]]\naddress = \"127.0.0.1:0\"\n\
         [[listen.routes]]\npath = \"/\"\nfiles = \"public/index.html\"\n\
-        [[listen.routes]]\npath = \"/static/{*path}\"\nfiles = \"public\"\n";
+        [[listen.routes]]\npath = \"/static/{*path}\"\nfiles = \"public\"\n\
+        response_headers = { cache-control = \"max-age=60\", content-type = \"x\" }\n";
     let manifest = manifest(folder.path(), routes);
     let options = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap_or_else(|error| panic!("{error}"));
@@ -650,6 +651,16 @@ fn files_are_served_as_they_are() {
         client.send(request.as_bytes());
         client.response(false)
     };
+    // A route's own headers, but not in place of those of the file.
+    assert!(file.head.contains("cache-control: max-age=60\r\n"));
+    assert!(
+        file.head.contains("content-type: text/plain\r\n"),
+        "{}",
+        file.head
+    );
+    assert!(!home.head.contains("cache-control"), "{}", home.head);
+    let none = client.ask("GET", "/static/none");
+    assert!(!none.head.contains("cache-control"), "{}", none.head);
     let part = with("/static/deep/a%20b.txt", "range: bytes=2-4");
     assert_eq!((part.status, part.text().as_str()), (206, "234"));
     // The date is in small letters here.
