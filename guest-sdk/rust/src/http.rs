@@ -41,6 +41,7 @@
 //! }
 //! ```
 
+mod body;
 mod fetch;
 
 use std::collections::BTreeMap;
@@ -51,7 +52,11 @@ use std::str::FromStr;
 use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use self::fetch::{Fetch, FetchAnswer, FetchError, Fetched, Fetching};
+pub use self::body::{BodyError, BodyStream};
+pub use self::fetch::{
+    Fetch, FetchAnswer, FetchError, Fetched, FetchedStream, Fetching, FetchingStream, StreamAnswer,
+};
+use crate::socket::Socket;
 use crate::{Error, Message, Pid, tag};
 
 /// A request.
@@ -75,8 +80,10 @@ pub struct Request {
     pub peer: String,
     /// The headers in their order; names are in small letters.
     headers: Vec<(String, Octets)>,
-    /// The body.
+    /// The body; empty if it arrives in parts: [`Request::body_stream`].
     pub body: Vec<u8>,
+    /// The process from which the body comes, if it arrives in parts.
+    rest: Option<Socket>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,6 +104,8 @@ struct Head {
     headers: Vec<(String, Octets)>,
     #[serde(default)]
     peer: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
 }
 
 /// The value of a header: text, or bytes that are not.
@@ -168,6 +177,7 @@ impl Request {
             peer: "127.0.0.1:1".to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            rest: None,
         }
     }
 
@@ -193,8 +203,9 @@ impl Request {
         self
     }
 
-    /// Decodes the payload of a request with the tag [`tag::HTTP_REQUEST`].
-    pub fn decode(payload: &[u8]) -> Result<Request, Error> {
+    /// Decodes the payload of a request with the tag [`tag::HTTP_REQUEST`]. `sender` is that of the message: a body in parts
+    /// comes from there.
+    pub fn decode(sender: Pid, payload: &[u8]) -> Result<Request, Error> {
         let (head, body) = head_and_body::<Head>(payload)?;
         Ok(Request {
             method: head.method,
@@ -207,6 +218,7 @@ impl Request {
             peer: head.peer,
             headers: head.headers,
             body: body.to_vec(),
+            rest: head.stream.then(|| Socket::from_pid(sender)),
         })
     }
 
@@ -223,9 +235,26 @@ impl Request {
             params: request.params,
             headers: request.headers,
             peer: request.peer,
+            stream: request.rest.is_some(),
         })?;
         bytes.extend_from_slice(&self.body);
         Ok(bytes)
+    }
+
+    /// Returns the body to be read in parts, as they arrive. A body that has arrived whole is one part.
+    ///
+    /// A route with `stream = true` has bodies arrive in parts. The client sends no more than is asked for; one that waits for
+    /// `100 Continue` sends nothing before. The response may be sent before the end of the body.
+    pub fn body_stream(&self) -> BodyStream {
+        BodyStream::new(self.body.clone(), self.rest)
+    }
+
+    /// Has the body come from this process in parts, for tests.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub(crate) fn with_rest(mut self, rest: Socket) -> Request {
+        self.rest = Some(rest);
+        self
     }
 
     /// Returns the first header with this name, in any case, if it is text.

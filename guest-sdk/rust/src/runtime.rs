@@ -85,7 +85,7 @@ fn dispatch<A: Actor>(slot: &mut Slot<A>, message: Message<'_>, cx: &mut Context
         }
         (Kind::Request, tag::HTTP_REQUEST) => {
             let from = Responder::of(&message);
-            match Request::decode(&message.payload) {
+            match Request::decode(sender, &message.payload) {
                 Ok(request) if A::ASYNC_HANDLE_HTTP => wait(slot, cx, async move |state, cx| {
                     if let Some(response) = state.handle_http_async(request, from, cx).await {
                         http::answer(from, &response);

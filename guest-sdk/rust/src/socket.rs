@@ -1,4 +1,4 @@
-//! WebSockets, responses in parts, and connections of TCP, as `guest-sdk/io.md` defines them.
+//! WebSockets, bodies in parts, and connections of TCP and UDP, accepted or made, as `guest-sdk/io.md` defines them.
 //!
 //! A socket is a process of the host. What arrives there reaches its owner in
 //! [`Actor::handle_socket`](crate::Actor::handle_socket); what the owner sends to the [`Socket`] is written. The owner is
@@ -58,9 +58,16 @@
 //! not acknowledged; its client waits meanwhile. What is sent waits in the mailbox of the socket: when that is full, because
 //! the client is slow, [`Socket::send`] fails with [`Error::MailboxFull`].
 
+mod connect;
+
+use std::pin::Pin;
+use std::task::{self, Poll};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Message, Pending, Pid, tag};
+pub use self::connect::{Connect, ConnectAnswer, Connected, Connecting, connect};
+use crate::task::Answer;
+use crate::{Error, Match, Message, Nothing, Pending, Pid, Wait, tag};
 
 /// A socket, or the body of a response that is sent in parts. It may be kept in the state and sent to other processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,6 +116,104 @@ struct Trailers<'a> {
     trailers: &'a [(&'a str, &'a str)],
 }
 
+/// What is read from a socket or of a body.
+pub(crate) enum Part {
+    Text(Vec<u8>),
+    Data(Vec<u8>),
+    /// With the trailers of a body, encoded.
+    End(Vec<u8>),
+    Closed {
+        code: u16,
+        reason: String,
+    },
+}
+
+impl Part {
+    /// Reads the reply to a request with [`tag::SOCKET_READ`].
+    fn of(reply: &Message<'_>) -> Result<Part, Error> {
+        if reply.kind == crate::Kind::Down {
+            return Err(Error::NoProc(reply.reason));
+        }
+        let bytes = || reply.payload.to_vec();
+        Ok(match reply.tag {
+            tag::REFUSED => return Err(Error::Refused(reply.text().into_owned())),
+            tag::SOCKET_TEXT => Part::Text(bytes()),
+            tag::SOCKET_DATA => Part::Data(bytes()),
+            tag::SOCKET_END => Part::End(bytes()),
+            tag::SOCKET_CLOSE => {
+                let Close { code, reason } = crate::decode(&reply.payload)?;
+                Part::Closed { code, reason }
+            }
+            tag => return Err(Error::Decode(format!("a reply with the tag {tag}"))),
+        })
+    }
+}
+
+impl From<Part> for Event {
+    fn from(part: Part) -> Event {
+        match part {
+            Part::Text(text) => Event::Text(String::from_utf8_lossy(&text).into_owned()),
+            Part::Data(bytes) => Event::Data(bytes),
+            Part::End(_) => Event::End,
+            Part::Closed { code, reason } => Event::Closed { code, reason },
+        }
+    }
+}
+
+/// A request for what arrives next; from [`Socket::read`].
+#[must_use = "nothing waits before it is awaited"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading(u64);
+
+impl Reading {
+    /// Returns the reference with which it arrives, if nobody waits for it.
+    pub fn reference(self) -> u64 {
+        self.0
+    }
+
+    /// Waits for it on the stack of the handler.
+    pub fn wait(self, limit: impl Into<Wait>) -> Result<Event, Error> {
+        self.wait_for_part(limit.into()).map(Event::from)
+    }
+
+    pub(crate) fn wait_for_part(self, limit: Wait) -> Result<Part, Error> {
+        match crate::receive(Match::Reference(self.0), limit) {
+            Ok(reply) => Part::of(&reply),
+            Err(Nothing::Limit) => Err(Error::Limit),
+            Err(Nothing::Empty | Nothing::Timeout | Nothing::Upgrade) => Err(Error::Timeout),
+        }
+    }
+
+    pub(crate) async fn part(self) -> Result<Part, Error> {
+        let mut answer = Answer::<()>::new(self.0);
+        let reply = std::future::poll_fn(|_| answer.poll_message()).await;
+        Part::of(&reply)
+    }
+}
+
+impl IntoFuture for Reading {
+    type Output = Result<Event, Error>;
+    type IntoFuture = Read;
+
+    fn into_future(self) -> Read {
+        Read(Answer::new(self.0))
+    }
+}
+
+/// What arrives next, awaited; created from [`Reading`] by `.await`.
+#[must_use = "nothing waits before it is awaited"]
+#[derive(Debug)]
+pub struct Read(Answer<()>);
+
+impl Future for Read {
+    type Output = Result<Event, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let reply = std::task::ready!(self.0.poll_message());
+        Poll::Ready(Part::of(&reply).map(Event::from))
+    }
+}
+
 impl Socket {
     /// Returns its process, to monitor it or to link to it.
     pub fn pid(self) -> Pid {
@@ -134,6 +239,19 @@ impl Socket {
     pub fn write(self, bytes: &[u8]) -> Result<Pending<()>, Error> {
         let reference = self.0.request_bytes(tag::SOCKET_DATA, bytes)?;
         Ok(Pending::new(reference))
+    }
+
+    /// Asks for what arrives next, where it does not arrive by itself: of a body in parts, and of a socket that was opened so
+    /// ([`Connect::passive`]). Await it: an `async` handler that waits takes no stack. What arrives is lost if the future is
+    /// dropped before.
+    pub fn read(self) -> Result<Reading, Error> {
+        let reference = self.0.request_bytes(tag::SOCKET_READ, b"")?;
+        Ok(Reading(reference))
+    }
+
+    /// Has all that arrives come to [`Actor::handle_socket`](crate::Actor::handle_socket) of the owner from now on.
+    pub fn activate(self) -> Result<(), Error> {
+        self.0.send_bytes(tag::SOCKET_READ, b"")
     }
 
     /// Sends one event of `text/event-stream`; see [`Response::events`](crate::http::Response::events). Without a name it
@@ -206,6 +324,12 @@ pub(crate) fn encode(event: Event) -> (u32, Vec<u8>) {
             (tag::SOCKET_CLOSE, closed)
         }
     }
+}
+
+/// Encodes the end of a body.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn encode_trailers(trailers: &[(&str, &str)]) -> Vec<u8> {
+    crate::encode(&Trailers { trailers }).unwrap_or_default()
 }
 
 /// Says that an event was handled: the credit for another one.

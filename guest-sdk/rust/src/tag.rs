@@ -72,6 +72,13 @@ pub const SOCKET_END: u32 = io::SOCKET_END;
 /// ```
 pub const SOCKET_CLOSE: u32 = io::SOCKET_CLOSE;
 
+/// What arrives at a socket, or of a body, is wanted; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_READ, 0xffff_ff19);
+/// ```
+pub const SOCKET_READ: u32 = io::SOCKET_READ;
+
 /// The tag of a timer that an `async` handler awaits; not visible elsewhere.
 pub(crate) const AWAITED: u32 = u32::MAX - 1;
 

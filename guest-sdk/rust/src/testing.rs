@@ -34,6 +34,7 @@
 //! assert_eq!(testing::reply_to::<u64>(reference), Ok(5));
 //! ```
 
+mod bodies;
 mod groups;
 pub(crate) mod host;
 mod messages;
@@ -44,6 +45,10 @@ use std::borrow::Cow;
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use self::bodies::{
+    deliver_connected, deliver_end, deliver_fetched_in_parts, deliver_http_in_parts, deliver_part,
+    unread,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -148,6 +153,8 @@ struct World {
     names: BTreeMap<String, Pid>,
     groups: BTreeMap<String, BTreeSet<Pid>>,
     tables: tables::Tables,
+    /// Sockets from which the guest reads.
+    arriving: BTreeMap<Pid, bodies::Arriving>,
     config: BTreeMap<String, Vec<u8>>,
     /// Timers that are set, and their delays in milliseconds.
     timers: BTreeMap<u64, i64>,
@@ -175,6 +182,7 @@ impl World {
             names: BTreeMap::new(),
             groups: BTreeMap::new(),
             tables: tables::Tables::new(),
+            arriving: BTreeMap::new(),
             config: BTreeMap::new(),
             timers: BTreeMap::new(),
             priority: Priority::Normal,

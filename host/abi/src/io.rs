@@ -18,11 +18,13 @@ pub const SOCKET_DATA: u32 = 0xffff_ff16;
 pub const SOCKET_END: u32 = 0xffff_ff17;
 /// It is to be closed, or has been.
 pub const SOCKET_CLOSE: u32 = 0xffff_ff18;
+/// What has arrived is wanted.
+pub const SOCKET_READ: u32 = 0xffff_ff19;
 /// A reply that refuses what was asked; the payload is text.
 pub const REFUSED: u32 = u32::MAX;
 
 /// All of them with their names.
-pub const ALL: [(u32, &str); 10] = [
+pub const ALL: [(u32, &str); 11] = [
     (HTTP_REQUEST, "HTTP_REQUEST"),
     (HTTP_RESPONSE, "HTTP_RESPONSE"),
     (HTTP_STREAM, "HTTP_STREAM"),
@@ -32,6 +34,7 @@ pub const ALL: [(u32, &str); 10] = [
     (SOCKET_DATA, "SOCKET_DATA"),
     (SOCKET_END, "SOCKET_END"),
     (SOCKET_CLOSE, "SOCKET_CLOSE"),
+    (SOCKET_READ, "SOCKET_READ"),
     (REFUSED, "REFUSED"),
 ];
 

@@ -1,9 +1,11 @@
-//! Requests of guests to the outside: the process `exuvia.http`, which makes them for others.
+//! Requests and connections of guests to the outside: the process `exuvia.http`, which makes them for others.
 //!
-//! A guest sends it a request and gets the response as the reply. What a process may ask for are its grants: the name is
+//! A guest sends it a request and gets the response as the reply, or the head of it, from a socket that has the body; or it
+//! gets a socket (`connect`). What is under way for a process ends with it. What a process may ask for are its grants: the name is
 //! checked before it is resolved, and every address that it leads to before it is connected to. Connections are kept and
 //! shared by processes with the same grants.
 
+mod connect;
 mod connector;
 
 use std::collections::HashMap;
@@ -18,26 +20,30 @@ use exuvia_process::{
     Requester, Signal, SpawnSpec, System,
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION};
+use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsConnector;
 
-use self::connector::{Connector, Refusal, host_and_port, tls};
+pub(crate) use self::connect::Wanted;
+use self::connect::within;
+use self::connector::{Connector, REQUESTS, Refusal, host_and_port, tls};
+use crate::body::Reader;
 use crate::error::ClientError;
 use crate::head::{self, Outbound};
+use crate::port::Port;
 use crate::threads::Threads;
-use exuvia_abi::io::{HTTP_CLIENT, HTTP_REQUEST, HTTP_RESPONSE, REFUSED};
+use exuvia_abi::io::{HTTP_CLIENT, HTTP_REQUEST, HTTP_RESPONSE, HTTP_STREAM, REFUSED, SOCKET_OPEN};
 
 /// After how long a process that could not be started is started again.
 const AGAIN: Duration = Duration::from_millis(10);
-/// Requests that may be under way.
+/// Requests that may be under way, and sockets that may be open.
 const MOST: usize = 10_000;
 /// How long a request may take in all, unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +53,7 @@ const MOST_TIME: Duration = Duration::from_secs(600);
 const ALIVE: Duration = Duration::from_secs(10);
 /// Names that are resolved at a time.
 const LOOKUPS: usize = 64;
-/// Requests of one process that may be under way.
+/// Those of one process.
 const MOST_EACH: usize = 1_000;
 /// Bytes of all requests and of all responses under way.
 const MOST_BYTES: usize = 256 << 20;
@@ -59,6 +65,8 @@ const KEPT_EACH: usize = 32;
 const REDIRECTS: usize = 10;
 /// Sets of grants whose connections are kept.
 const SETS: usize = 64;
+/// What is offered to servers of HTTP.
+const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// The process that makes requests for guests, and its threads. Dropped, it ends them.
 pub struct HttpClient<G: 'static> {
@@ -85,7 +93,8 @@ impl<G: Send + 'static> HttpClient<G> {
         let shared = Arc::new(Shared {
             system: system.clone(),
             runtime: threads.handle().clone(),
-            tls: TlsConnector::from(Arc::new(tls()?)),
+            tls: TlsConnector::from(Arc::new(tls(HTTP)?)),
+            tls_of_sockets: TlsConnector::from(Arc::new(tls(&[])?)),
             clients: Mutex::default(),
             under_way: Mutex::default(),
             received: Arc::new(Semaphore::new(MOST_BYTES >> 10)),
@@ -122,6 +131,7 @@ struct Shared<G: 'static> {
     system: Arc<System<G>>,
     runtime: Handle,
     tls: TlsConnector,
+    tls_of_sockets: TlsConnector,
     /// Connections, by the grants of those who may use them.
     clients: Mutex<HashMap<Vec<String>, Pool, foldhash::fast::FixedState>>,
     under_way: Mutex<UnderWay>,
@@ -139,42 +149,82 @@ struct Shared<G: 'static> {
 struct UnderWay {
     requests: usize,
     bytes: usize,
-    by_process: HashMap<Pid, usize, foldhash::fast::FixedState>,
+    by_process: HashMap<Pid, Asker, foldhash::fast::FixedState>,
 }
 
-/// A request that is under way, as long as this exists.
+/// A process with something under way.
+#[derive(Debug)]
+struct Asker {
+    count: usize,
+    /// The process that monitors it, and the reference of that.
+    monitor: (Pid, u64),
+    /// Set when it has ended.
+    has_ended: watch::Sender<bool>,
+}
+
+/// A request that is under way, or a socket, as long as this exists.
 struct Place<G: 'static> {
     shared: Arc<Shared<G>>,
     of: Pid,
     bytes: usize,
+    has_ended: watch::Receiver<bool>,
 }
 
 impl<G: 'static> Place<G> {
-    /// Takes a place for a request of a process.
-    fn take(shared: &Arc<Shared<G>>, of: Pid, bytes: usize) -> Result<Place<G>, String> {
+    /// Takes a place for a request of a process, which is monitored from its first one on.
+    fn take(
+        shared: &Arc<Shared<G>>,
+        context: &mut Context<'_, G>,
+        of: Pid,
+        bytes: usize,
+    ) -> Result<Place<G>, String> {
+        let me = context.pid();
         let mut under_way = shared.under_way.lock();
         if under_way.requests >= MOST {
-            return Err(format!("limit: {MOST} requests are under way"));
+            return Err(format!(
+                "limit: {MOST} requests and sockets of the node are under way"
+            ));
         }
         if under_way.bytes + bytes > MOST_BYTES {
             return Err(format!(
                 "limit: requests of {MOST_BYTES} bytes are under way"
             ));
         }
-        let each = under_way.by_process.entry(of).or_default();
-        if *each >= MOST_EACH {
+        let requester = (under_way.by_process.entry(of)).or_insert_with(|| Asker {
+            count: 0,
+            monitor: (Pid::NONE, 0),
+            has_ended: watch::Sender::new(false),
+        });
+        if requester.count >= MOST_EACH {
             return Err(format!(
-                "limit: {MOST_EACH} requests of the process are under way"
+                "limit: {MOST_EACH} requests and sockets of the process are under way"
             ));
         }
-        *each += 1;
+        // Not yet, or by a process that was killed.
+        if requester.monitor.0 != me {
+            let reference = context.process.new_reference();
+            requester.monitor = (me, reference);
+            context.process.monitor(context.system, of, reference);
+        }
+        requester.count += 1;
+        let has_ended = requester.has_ended.subscribe();
         under_way.requests += 1;
         under_way.bytes += bytes;
         Ok(Place {
             shared: shared.clone(),
             of,
             bytes,
+            has_ended,
         })
+    }
+
+    /// Waits for something that is of no use when the process has ended: `None`.
+    async fn unless_ended<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        let mut has_ended = self.has_ended.clone();
+        tokio::select! {
+            done = what => Some(done),
+            _ = has_ended.wait_for(|ended| *ended) => None,
+        }
     }
 }
 
@@ -183,12 +233,19 @@ impl<G: 'static> Drop for Place<G> {
         let mut under_way = self.shared.under_way.lock();
         under_way.requests -= 1;
         under_way.bytes -= self.bytes;
-        if let Some(each) = under_way.by_process.get_mut(&self.of) {
-            *each -= 1;
-            if *each == 0 {
-                under_way.by_process.remove(&self.of);
-            }
+        let requester = under_way.by_process.get_mut(&self.of);
+        let Some(requester) = requester else { return };
+        requester.count -= 1;
+        if requester.count > 0 {
+            return;
         }
+        let (monitors, reference) = requester.monitor;
+        under_way.by_process.remove(&self.of);
+        drop(under_way);
+        let demonitor = move |process: &mut Process<G>, system: &System<G>| {
+            process.demonitor(system, reference, true);
+        };
+        let _ = self.shared.system.control(monitors, demonitor);
     }
 }
 
@@ -214,6 +271,15 @@ impl<G: Send + 'static> Native<G> for ClientProcess<G> {
                 context.exit(ExitReason::new(Reason::SHUTDOWN));
             }
             Kind::Request => self.request(context, message),
+            // What is under way for it ends.
+            Kind::Down => {
+                let under_way = self.0.under_way.lock();
+                if let Some(requester) = under_way.by_process.get(&message.sender)
+                    && requester.monitor == (context.pid(), message.reference)
+                {
+                    requester.has_ended.send_replace(true);
+                }
+            }
             _ => {}
         }
     }
@@ -222,54 +288,78 @@ impl<G: Send + 'static> Native<G> for ClientProcess<G> {
 impl<G: Send + 'static> ClientProcess<G> {
     fn request(&self, context: &mut Context<'_, G>, message: Envelope) {
         let (to, reference) = (message.sender, message.reference);
-        let refused = if message.tag == HTTP_REQUEST {
-            let outbound = head::outbound(message.payload.as_slice());
-            match outbound {
-                Ok(outbound) => match Place::take(&self.0, to, message.payload.len()) {
-                    Ok(place) => return self.perform(context, (to, reference), (outbound, place)),
-                    Err(limit) => limit,
-                },
-                Err(error) => format!("invalid: {error}"),
-            }
-        } else {
-            format!("invalid: {} is not the tag of a request", message.tag)
+        let work = match message.tag {
+            HTTP_REQUEST => head::outbound(message.payload.as_slice()).map(Work::Request),
+            SOCKET_OPEN => head::connect(message.payload.as_slice()).map(Work::Socket),
+            tag => Err(format!("{tag} is not the tag of a request")),
         };
-        let why = Payload::new(refused.as_bytes());
-        (context.process).reply(context.system, to, reference, REFUSED, why);
+        let work = work.map_err(|error| format!("invalid: {error}"));
+        let bytes = message.payload.len();
+        let placed = work.and_then(|work| Ok((work, Place::take(&self.0, context, to, bytes)?)));
+        match placed {
+            Ok(placed) => self.perform(context, (to, reference), placed),
+            Err(refused) => {
+                let why = Payload::new(refused.as_bytes());
+                (context.process).reply(context.system, to, reference, REFUSED, why);
+            }
+        }
     }
 
-    /// Has the request made with what its sender may do, which only the sender's own turn can tell.
-    fn perform(
-        &self,
-        context: &Context<'_, G>,
-        (to, reference): (Pid, u64),
-        (outbound, place): (Outbound, Place<G>),
-    ) {
+    /// Has it done with what its sender may do, which only the sender's own turn can tell.
+    fn perform(&self, context: &Context<'_, G>, to: (Pid, u64), (work, place): (Work, Place<G>)) {
         let (shared, me) = (self.0.clone(), context.pid());
         let with_its_limits = move |process: &mut Process<G>, _: &System<G>| {
-            let (grants, most) = (
-                process.limits().grants.clone(),
-                process.limits().message_bytes,
-            );
+            let limits = process.limits();
+            let (grants, most) = (limits.grants.clone(), limits.message_bytes as usize);
             let runtime = shared.runtime.clone();
             runtime.spawn(async move {
-                let time = outbound.timeout.unwrap_or(TIMEOUT).min(MOST_TIME);
-                let request = shared.fetch(outbound, &grants, most as usize);
-                let (tag, bytes) = match timeout(time, request).await {
-                    Ok(Ok(bytes)) => (HTTP_RESPONSE, bytes),
-                    Ok(Err(why)) => (REFUSED, why.into_bytes()),
-                    Err(_) => (REFUSED, b"timeout: no response in time".to_vec()),
+                let refused = match work {
+                    Work::Request(outbound) if outbound.stream => {
+                        shared.stream(outbound, &grants, to, place).await
+                    }
+                    Work::Request(outbound) => {
+                        let time = time(&outbound);
+                        let request = within(time, shared.fetch(outbound, &grants, most));
+                        match place.unless_ended(request).await {
+                            Some(Ok(bytes)) => {
+                                drop(place);
+                                return shared.reply(me, to, bytes);
+                            }
+                            Some(Err(why)) => Err(why),
+                            None => return,
+                        }
+                    }
+                    Work::Socket(wanted) => {
+                        let open = within(wanted.time(), shared.open(wanted, &grants));
+                        match place.unless_ended(open).await {
+                            Some(Ok(open)) => shared.serve(open, to, place).await,
+                            Some(Err(why)) => Err(why),
+                            None => return,
+                        }
+                    }
                 };
-                drop(place);
-                let payload = Payload::new(&bytes);
-                let reply = move |process: &mut Process<G>, system: &System<G>| {
-                    process.reply(system, to, reference, tag, payload);
-                };
-                let _ = shared.system.control(me, reply);
+                if let Err(why) = refused {
+                    shared.refuse(me, to, &why);
+                }
             });
         };
-        let _ = context.system.control(to, with_its_limits);
+        let _ = context.system.control(to.0, with_its_limits);
     }
+}
+
+/// What a process has asked for.
+enum Work {
+    Request(Outbound),
+    Socket(Wanted),
+}
+
+/// How long a request may take.
+fn time(outbound: &Outbound) -> Duration {
+    outbound.timeout.unwrap_or(TIMEOUT).min(MOST_TIME)
+}
+
+fn denied(host: &str, port: u16) -> String {
+    format!("denied: `{host}:{port}` is not granted: see `net.connect`")
 }
 
 /// The process was killed: there is another one at once, as a supervisor would start it.
@@ -307,7 +397,65 @@ impl<G: Send + 'static> Shared<G> {
     }
 }
 
-impl<G: 'static> Shared<G> {
+impl<G: Send + 'static> Shared<G> {
+    /// Sends a response. The process is charged for it until it has received it, so that no responses pile up.
+    fn reply(&self, me: Pid, (to, reference): (Pid, u64), bytes: Vec<u8>) {
+        let payload = Payload::from(bytes);
+        let charge = move |process: &mut Process<G>, system: &System<G>| {
+            let charge = process.charge(system, payload.len() as u64);
+            let reply = move |process: &mut Process<G>, system: &System<G>| match charge {
+                Some(charge) => {
+                    let to = (to, reference);
+                    process.reply_charged(system, to, HTTP_RESPONSE, payload, charge);
+                }
+                None => {
+                    let why = b"limit: responses that the process has not received, its timers and this response have more bytes than its mailbox may have (`mailbox_bytes`)";
+                    process.reply(system, to, reference, REFUSED, Payload::new(why));
+                }
+            };
+            let _ = system.control(me, reply);
+        };
+        let _ = self.system.control(to, charge);
+    }
+
+    fn refuse(&self, me: Pid, (to, reference): (Pid, u64), why: &str) {
+        let why = Payload::new(why.as_bytes());
+        let reply = move |process: &mut Process<G>, system: &System<G>| {
+            process.reply(system, to, reference, REFUSED, why);
+        };
+        let _ = self.system.control(me, reply);
+    }
+
+    /// Makes a request whose response is read in parts, and serves it until it has been. Returns why there is none.
+    async fn stream(
+        &self,
+        outbound: Outbound,
+        grants: &Grants,
+        to: (Pid, u64),
+        place: Place<G>,
+    ) -> Result<(), String> {
+        let time = time(&outbound);
+        let request = within(time, self.head(outbound, grants));
+        let Some(response) = place.unless_ended(request).await else {
+            return Ok(());
+        };
+        let (parts, body, uri) = response?;
+        let connection = self.connection()?;
+        let head = head::inbound(parts.status, &parts.headers, &uri, b"");
+        let told = (HTTP_STREAM, Payload::from(head));
+        connection.open_as_reply(Port::body(to.0), to, told);
+        let reader = Reader {
+            port: Arc::new(connection),
+            body,
+            most: u64::MAX,
+            reading: time,
+            timeout: time,
+        };
+        reader.fetch().await;
+        drop(place);
+        Ok(())
+    }
+
     /// Returns the connections of those who have these grants.
     fn pool(&self, grants: &Grants) -> Pool {
         let key: Vec<String> = grants.connect.iter().map(Destination::to_string).collect();
@@ -340,13 +488,39 @@ impl<G: 'static> Shared<G> {
         pool
     }
 
-    /// Makes a request and follows redirections. Returns the encoded response, or why there is none.
+    /// Makes a request. Returns the encoded response, or why there is none.
     async fn fetch(
         &self,
         outbound: Outbound,
         grants: &Grants,
         most: usize,
     ) -> Result<Vec<u8>, String> {
+        let (parts, received, uri) = self.head(outbound, grants).await?;
+        // Room for the whole of it, before any of it is read.
+        let size = received.size_hint().upper().unwrap_or(u64::MAX);
+        let size = usize::try_from(size).unwrap_or(usize::MAX).min(most) >> 10;
+        let units = u32::try_from(size + 1)
+            .unwrap_or(u32::MAX)
+            .min((MOST_BYTES >> 10) as u32);
+        let _room = self.received.acquire_many(units).await;
+        match Limited::new(received, most).collect().await {
+            Ok(body) => {
+                let body = body.to_bytes();
+                Ok(head::inbound(parts.status, &parts.headers, &uri, &body))
+            }
+            Err(error) if error.is::<LengthLimitError>() => Err(format!(
+                "too large: the response has more than {most} bytes"
+            )),
+            Err(error) => Err(format!("reset: {error}")),
+        }
+    }
+
+    /// Makes a request and follows redirections. Returns the response, and where it is from, or why there is none.
+    async fn head(
+        &self,
+        outbound: Outbound,
+        grants: &Grants,
+    ) -> Result<(Parts, Incoming, Uri), String> {
         let Outbound {
             mut method,
             mut uri,
@@ -357,11 +531,9 @@ impl<G: 'static> Shared<G> {
         } = outbound;
         let pool = self.pool(grants);
         for _ in 0..=redirects.map_or(REDIRECTS, |most| most.min(REDIRECTS)) {
-            let (host, port) = host_and_port(&uri)?;
+            let (host, port) = host_and_port(&uri, REQUESTS)?;
             if !grants.may_connect(&host, port) {
-                return Err(format!(
-                    "denied: `{host}:{port}` is not granted: see `net.connect`"
-                ));
+                return Err(denied(&host, port));
             }
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = method.clone();
@@ -394,23 +566,7 @@ impl<G: 'static> Shared<G> {
                 uri = next;
                 continue;
             }
-            // Room for the whole of it, before any of it is read.
-            let size = received.size_hint().upper().unwrap_or(u64::MAX);
-            let size = usize::try_from(size).unwrap_or(usize::MAX).min(most) >> 10;
-            let units = u32::try_from(size + 1)
-                .unwrap_or(u32::MAX)
-                .min((MOST_BYTES >> 10) as u32);
-            let _room = self.received.acquire_many(units).await;
-            let body = match Limited::new(received, most).collect().await {
-                Ok(body) => body.to_bytes(),
-                Err(error) if error.is::<LengthLimitError>() => {
-                    return Err(format!(
-                        "too large: the response has more than {most} bytes"
-                    ));
-                }
-                Err(error) => return Err(format!("reset: {error}")),
-            };
-            return Ok(head::inbound(parts.status, &parts.headers, &uri, &body));
+            return Ok((parts, received, uri));
         }
         Err("redirected: too often".into())
     }
@@ -474,7 +630,7 @@ mod tests {
 
     #[test]
     fn a_url_has_a_host_and_a_port() {
-        let parsed = |text: &str| host_and_port(&text.parse().unwrap());
+        let parsed = |text: &str| host_and_port(&text.parse().unwrap(), REQUESTS);
         assert_eq!(parsed("http://a.com/x"), Ok(("a.com".into(), 80)));
         assert_eq!(parsed("https://a.com:8443"), Ok(("a.com".into(), 8443)));
         assert_eq!(parsed("https://[::1]/"), Ok(("::1".into(), 443)));

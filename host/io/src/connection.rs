@@ -19,10 +19,10 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use self::owner::PortEvent;
+pub(crate) use self::owner::{CLOSING, PortEvent};
 use crate::gateway::{Guests, NewProcess, NoProcess};
 use crate::port::Port;
-use exuvia_abi::io::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT};
+use exuvia_abi::io::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT, SOCKET_READ};
 
 /// How a request of a connection ended.
 #[derive(Debug)]
@@ -96,6 +96,8 @@ struct State {
     kept: HashMap<u64, Pid, foldhash::fast::FixedState>,
     /// What a socket or a body and its owner send each other.
     port: Option<Box<Port>>,
+    /// The request that the port's body belongs to is over, with its response.
+    is_over: bool,
     /// Nothing is written any more: what is sent is refused, and holds nothing up.
     is_closing: bool,
     /// The connection has been quiet: memory is freed at the end of the turn.
@@ -243,6 +245,9 @@ impl ConnectionProcess {
 
     /// Takes what is to be written.
     fn queue<G: 'static>(&self, context: &mut Context<'_, G>, message: Envelope) {
+        if message.tag == SOCKET_READ {
+            return self.read(context, &message);
+        }
         let mut state = self.shared.state.lock();
         let is_closing = state.is_closing;
         let refused = match &mut state.port {
@@ -259,6 +264,31 @@ impl ConnectionProcess {
             }
             Some(_) => {}
         }
+    }
+}
+
+impl ConnectionProcess {
+    /// Takes a message that asks for what arrives.
+    fn read<G: 'static>(&self, context: &mut Context<'_, G>, message: &Envelope) {
+        let mut state = self.shared.state.lock();
+        let read = match &mut state.port {
+            Some(port) => port.read(message),
+            None => Err("this connection has nothing to read"),
+        };
+        match (read, &mut state.port) {
+            // What has arrived waits for this.
+            (Ok(()), Some(port)) => {
+                port.deliver(context.process, context.system);
+            }
+            (Err(why), _) if message.kind == Kind::Request => {
+                let why = Payload::new(why.as_bytes());
+                let (to, reference) = (message.sender, message.reference);
+                (context.process).reply(context.system, to, reference, REFUSED, why);
+            }
+            _ => {}
+        }
+        drop(state);
+        self.shared.credit.notify_one();
     }
 }
 
@@ -366,12 +396,12 @@ impl<G: Send + 'static> Connection<G> {
         (outcome, kept)
     }
 
-    /// Starts a process of a module that ends with the connection.
-    pub(crate) async fn start_own(&self, module: String) -> Result<Pid, NoProcess> {
+    /// Returns the process of a module that the connection has, or starts it. It ends with the connection.
+    pub(crate) async fn own(&self, module: String) -> Result<Pid, NoProcess> {
         let (done, started) = oneshot::channel();
-        let guests = self.guests.clone();
+        let (shared, guests) = (self.shared.clone(), self.guests.clone());
         let start = move |process: &mut Process<G>, system: &System<G>| {
-            let started = start_child(process, system, &*guests, &module);
+            let started = own(process, system, &shared.state, &*guests, module);
             // The connection may have gone: the process ends with it.
             let _ = done.send(started);
         };
@@ -403,6 +433,14 @@ pub(crate) struct Kept<G: 'static> {
 impl<G: 'static> Drop for Kept<G> {
     fn drop(&mut self) {
         let (number, shared) = (self.number, self.connection.shared.clone());
+        {
+            let mut state = shared.state.lock();
+            state.is_over = true;
+            if state.port.as_deref().is_some_and(Port::is_unread) {
+                drop(state);
+                shared.to_write.notify_one();
+            }
+        }
         if self.is_done && !shared.state.lock().kept.contains_key(&number) {
             return;
         }
@@ -443,21 +481,18 @@ fn begin<G: 'static>(
             Ok(child) => (child, Some(child)),
             Err(error) => return failed(done, Outcome::NoProcess(error)),
         },
-        Receiver::OfConnection(module) => {
-            let known = state.lock().own.get(&module).copied();
-            match known.map_or_else(|| start_child(process, system, guests, &module), Ok) {
-                Ok(pid) => {
-                    state.lock().own.insert(module, pid);
-                    (pid, None)
-                }
-                Err(error) => return failed(done, Outcome::NoProcess(error)),
-            }
-        }
+        Receiver::OfConnection(module) => match own(process, system, state, guests, module) {
+            Ok(pid) => (pid, None),
+            Err(error) => return failed(done, Outcome::NoProcess(error)),
+        },
     };
     let reference = process.new_reference();
     match process.request(system, to, reference, HTTP_REQUEST, payload) {
         Ok(()) => {
             let mut state = state.lock();
+            if let Some(port) = &mut state.port {
+                port.own(process, system, to);
+            }
             state.references.insert(number, reference);
             let request = Request {
                 number,
@@ -481,6 +516,23 @@ fn begin<G: 'static>(
             );
         }
     }
+}
+
+/// Returns the process of a module that a connection has, or starts it.
+fn own<G: 'static>(
+    process: &mut Process<G>,
+    system: &System<G>,
+    state: &Mutex<State>,
+    guests: &dyn Guests<G>,
+    module: String,
+) -> Result<Pid, NoProcess> {
+    let known = state.lock().own.get(&module).copied();
+    let pid = match known {
+        Some(pid) => pid,
+        None => start_child(process, system, guests, &module)?,
+    };
+    state.lock().own.insert(module, pid);
+    Ok(pid)
 }
 
 /// Starts a process of a module, linked to `process`.

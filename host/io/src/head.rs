@@ -5,11 +5,14 @@ use std::fmt;
 use std::io::Cursor;
 use std::time::Duration;
 
+use crate::client::Wanted;
 use bytes::Bytes;
 use exuvia_process::Payload;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri, Version};
-use rmp::encode::{write_array_len, write_bin, write_map_len, write_str, write_uint};
+use rmp::encode::{
+    ValueWriteError, write_array_len, write_bin, write_bool, write_map_len, write_str, write_uint,
+};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +30,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) parameters: &'a [(String, String)],
     pub(crate) headers: &'a HeaderMap,
     pub(crate) peer: Peer,
+    /// Whether the body follows.
+    pub(crate) stream: bool,
 }
 
 impl RequestHead<'_> {
@@ -39,7 +44,7 @@ impl RequestHead<'_> {
         bytes
     }
 
-    fn write(&self, to: &mut Vec<u8>) -> Result<(), rmp::encode::ValueWriteError> {
+    fn write(&self, to: &mut Vec<u8>) -> Result<(), ValueWriteError> {
         let texts = [
             ("method", self.method.as_str()),
             ("version", version(self.version)),
@@ -48,7 +53,7 @@ impl RequestHead<'_> {
             ("path", self.path),
             ("query", self.query),
         ];
-        write_map_len(to, texts.len() as u32 + 3)?;
+        write_map_len(to, texts.len() as u32 + 3 + u32::from(self.stream))?;
         for (key, text) in texts {
             write_str(to, key)?;
             write_str(to, text)?;
@@ -61,7 +66,12 @@ impl RequestHead<'_> {
         }
         write_headers(to, self.headers)?;
         write_str(to, "peer")?;
-        write_str(to, &self.peer.to_string())
+        write_str(to, &self.peer.to_string())?;
+        if self.stream {
+            write_str(to, "stream")?;
+            write_bool(to, true).map_err(ValueWriteError::InvalidDataWrite)?;
+        }
+        Ok(())
     }
 }
 
@@ -236,6 +246,8 @@ fn headers(sent: Vec<(Octets, Octets)>) -> Result<HeaderMap, String> {
 struct Closed<'a> {
     code: u16,
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -244,6 +256,8 @@ struct Opened<'a> {
     peer: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'a str>,
 }
 
 /// A request of a guest to the outside.
@@ -257,6 +271,8 @@ pub(crate) struct Outbound {
     pub(crate) timeout: Option<Duration>,
     /// How many redirections are followed.
     pub(crate) redirects: Option<usize>,
+    /// Whether the body of the response is read in parts.
+    pub(crate) stream: bool,
 }
 
 #[derive(Deserialize)]
@@ -270,6 +286,45 @@ struct SentOutbound {
     timeout_ms: Option<u64>,
     #[serde(default)]
     redirects: Option<usize>,
+    #[serde(default)]
+    stream: bool,
+}
+
+#[derive(Deserialize)]
+struct SentConnect {
+    url: String,
+    #[serde(default)]
+    headers: Vec<(Octets, Octets)>,
+    #[serde(default)]
+    protocols: Vec<String>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    idle_ms: Option<u64>,
+    #[serde(default)]
+    message_bytes: Option<u64>,
+    #[serde(default)]
+    passive: bool,
+}
+
+/// Reads what a process wants to be connected to.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn connect(bytes: &[u8]) -> Result<Wanted, String> {
+    let sent: SentConnect = rmp_serde::from_slice(bytes).map_err(|error| error.to_string())?;
+    let uri = sent.url.parse();
+    let uri = uri.map_err(|error| format!("`{}` is no URL: {error}", sent.url))?;
+    Ok(Wanted {
+        uri,
+        headers: headers(sent.headers)?,
+        protocols: sent.protocols,
+        timeout: sent.timeout_ms.map(Duration::from_millis),
+        idle: sent.idle_ms.map(Duration::from_millis),
+        message_bytes: sent.message_bytes,
+        passive: sent.passive,
+    })
 }
 
 /// Reads a request to the outside.
@@ -295,13 +350,14 @@ pub(crate) fn outbound(bytes: &[u8]) -> Result<Outbound, String> {
         body: Bytes::copy_from_slice(&bytes[begins..]),
         timeout: sent.timeout_ms.map(Duration::from_millis),
         redirects: sent.redirects,
+        stream: sent.stream,
     })
 }
 
 /// Encodes a response from outside: as one of a guest, and with the URL that it came from.
 pub(crate) fn inbound(status: StatusCode, headers: &HeaderMap, uri: &Uri, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256 + body.len());
-    let write = |to: &mut Vec<u8>| -> Result<(), rmp::encode::ValueWriteError> {
+    let write = |to: &mut Vec<u8>| -> Result<(), ValueWriteError> {
         write_map_len(to, 3)?;
         write_str(to, "status")?;
         write_uint(to, status.as_u16().into())?;
@@ -316,11 +372,12 @@ pub(crate) fn inbound(status: StatusCode, headers: &HeaderMap, uri: &Uri, body: 
 }
 
 /// Writes the key `headers` with all headers in their order.
-fn write_headers(
-    to: &mut Vec<u8>,
-    headers: &HeaderMap,
-) -> Result<(), rmp::encode::ValueWriteError> {
-    write_str(to, "headers")?;
+fn write_headers(to: &mut Vec<u8>, headers: &HeaderMap) -> Result<(), ValueWriteError> {
+    write_fields(to, "headers", headers)
+}
+
+fn write_fields(to: &mut Vec<u8>, key: &str, headers: &HeaderMap) -> Result<(), ValueWriteError> {
+    write_str(to, key)?;
     write_array_len(to, length(headers.len()))?;
     for (name, value) in headers {
         write_array_len(to, 2)?;
@@ -335,7 +392,32 @@ fn write_headers(
 
 /// Encodes how a socket has been closed.
 pub(crate) fn closed(code: u16, reason: &str) -> Payload {
-    encode(&Closed { code, reason })
+    encode(&Closed {
+        code,
+        reason,
+        lost: None,
+    })
+}
+
+/// Encodes the same with the number of datagrams that were dropped.
+pub(crate) fn closed_with(code: u16, reason: &str, lost: u64) -> Payload {
+    encode(&Closed {
+        code,
+        reason,
+        lost: Some(lost),
+    })
+}
+
+/// Encodes the end of a body: its trailers, if it has any.
+pub(crate) fn ended(trailers: &HeaderMap) -> Payload {
+    if trailers.is_empty() {
+        return Payload::empty();
+    }
+    let mut bytes = Vec::new();
+    // Writing to a vector does not fail.
+    let _ =
+        write_map_len(&mut bytes, 1).and_then(|_| write_fields(&mut bytes, "trailers", trailers));
+    Payload::from(bytes)
 }
 
 /// Encodes what has been opened: its kind, the reference of the request that it belongs to, and the client.
@@ -344,6 +426,17 @@ pub(crate) fn opened(kind: &str, reference: Option<u64>, peer: Peer) -> Payload 
         kind,
         peer: peer.to_string(),
         reference,
+        protocol: None,
+    })
+}
+
+/// Encodes what a process has been connected to: its kind, its address, and the subprotocol of a WebSocket.
+pub(crate) fn opened_outside(kind: &str, peer: Peer, protocol: Option<&str>) -> Payload {
+    encode(&Opened {
+        kind,
+        peer: peer.to_string(),
+        reference: None,
+        protocol,
     })
 }
 
@@ -378,13 +471,23 @@ mod tests {
             parameters: &parameters,
             headers: &headers,
             peer: Peer::Tcp("127.0.0.1:9".parse().unwrap()),
+            stream: true,
         };
         let bytes = head.encode(b"body");
         let mut reader = &bytes[..];
         let value = rmpv::decode::read_value(&mut reader).unwrap();
         assert_eq!(reader, b"body");
-        let expected = r#"{"method": "PUT", "version": "HTTP/1.1", "scheme": "http", "host": "example", "path": "/room/7", "query": "a=b", "params": {"id": "7"}, "headers": [["accept", "text/html"], ["x-raw", [255]]], "peer": "127.0.0.1:9"}"#;
+        let expected = r#"{"method": "PUT", "version": "HTTP/1.1", "scheme": "http", "host": "example", "path": "/room/7", "query": "a=b", "params": {"id": "7"}, "headers": [["accept", "text/html"], ["x-raw", [255]]], "peer": "127.0.0.1:9", "stream": true}"#;
         assert_eq!(value.to_string().replace("b\"\\xff\"", "[255]"), expected);
+    }
+
+    #[test]
+    fn trailers_are_read_as_they_are_written() {
+        let mut headers = HeaderMap::new();
+        assert!(ended(&headers).is_empty());
+        headers.append("x-sum", HeaderValue::from_static("7"));
+        headers.append("x-raw", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(trailers(ended(&headers).as_slice()), Ok(headers));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 mod activity;
 mod answer;
+mod body;
 mod browser;
 mod client;
 mod connection;
@@ -37,6 +38,7 @@ mod stream;
 mod tcp;
 mod threads;
 mod tls;
+mod udp;
 
 pub use browser::{Cors, response_headers};
 pub use client::HttpClient;

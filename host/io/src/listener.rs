@@ -193,7 +193,7 @@ fn remove_left_over(path: &Path) -> io::Result<()> {
 }
 
 /// Has the system look whether a client is still there that says nothing, and write without waiting for more.
-fn keep_alive(stream: &TcpStream) {
+pub(crate) fn keep_alive(stream: &TcpStream) {
     let keep_alive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15))

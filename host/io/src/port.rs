@@ -1,7 +1,8 @@
 //! The port of a connection: what a socket or a streamed body and its owner send each other, with credit.
 //!
 //! What arrives from outside goes to the owner as requests, of which some may be unanswered at a time: a reply is the
-//! credit for one more. What the owner sends waits in a queue until it is written; while the queue is full the process
+//! credit for one more. Or it goes to those who ask for it, as the replies to their requests. The body of a request or of a
+//! response goes nowhere until one of both is asked for. What the owner sends waits in a queue until it is written; while the queue is full the process
 //! takes no more messages, so that its mailbox fills up and senders are told.
 
 use std::collections::VecDeque;
@@ -9,12 +10,14 @@ use std::collections::VecDeque;
 use exuvia_abi::{Kind, Pid};
 use exuvia_process::{Envelope, ExitReason, Payload, Process, SendError, System};
 
-use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
+use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Requests to the owner that may be unanswered.
 const WINDOW: usize = 8;
 /// Bytes of these requests; one request may be larger.
 const WINDOW_BYTES: usize = 256 << 10;
+/// Requests for what arrives that may wait for it.
+const READERS: usize = 8;
 /// What may wait until it is written.
 const QUEUE: usize = 64;
 /// Bytes of it; more may come with the last.
@@ -24,6 +27,17 @@ const QUEUE_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Port {
     owner: Pid,
+    kind: PortKind,
+    /// Whether what arrives goes to the owner without being asked for.
+    is_pushed: bool,
+    /// Those who have asked for what arrives, in order: each gets one part as its reply.
+    readers: VecDeque<(Pid, u64)>,
+    /// Whether anything was asked for.
+    is_begun: bool,
+    /// The last of it has been replied: there is nothing more to ask for.
+    is_at_end: bool,
+    /// What has arrived is larger than the whole mailbox of the owner.
+    is_oversized: bool,
     /// The monitor of the owner; 0 until the process has had its turn.
     monitor: u64,
     /// What has arrived and is no request yet, in order.
@@ -39,6 +53,26 @@ pub(crate) struct Port {
     owner_ended: Option<ExitReason>,
 }
 
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortKind {
+    /// Both directions, or only that to the client.
+    Socket,
+    /// A body that is read.
+    Body,
+}
+
+/// What became of what has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    /// The owner has it, or it waits until somebody asks for it.
+    Done,
+    /// The owner's mailbox is full.
+    Later,
+    /// It does not fit into the owner's mailbox, however empty that is.
+    TooLarge,
+}
+
 /// What is to be written.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -49,9 +83,39 @@ pub(crate) struct Outgoing {
 }
 
 impl Port {
+    /// The port of a socket with this owner.
     pub(crate) fn new(owner: Pid) -> Port {
         Port {
+            is_pushed: true,
+            is_begun: true,
+            ..Port::of(owner, PortKind::Socket)
+        }
+    }
+
+    /// The port of a socket from which its owner reads what arrives.
+    pub(crate) fn passive(owner: Pid) -> Port {
+        Port::of(owner, PortKind::Socket)
+    }
+
+    /// Returns whether what arrives waits until it is asked for.
+    pub(crate) fn is_passive(&self) -> bool {
+        !self.is_pushed
+    }
+
+    /// The port of a body. Nothing arrives before it is asked for. The owner may come later: [`Port::own`].
+    pub(crate) fn body(owner: Pid) -> Port {
+        Port::of(owner, PortKind::Body)
+    }
+
+    fn of(owner: Pid, kind: PortKind) -> Port {
+        Port {
             owner,
+            kind,
+            is_pushed: false,
+            readers: VecDeque::new(),
+            is_begun: false,
+            is_at_end: false,
+            is_oversized: false,
             monitor: 0,
             arrived: VecDeque::new(),
             unanswered: Vec::new(),
@@ -59,6 +123,19 @@ impl Port {
             queue: VecDeque::new(),
             queue_bytes: 0,
             owner_ended: None,
+        }
+    }
+
+    /// Sets the owner of a body, if it has none.
+    pub(crate) fn own<G: 'static>(
+        &mut self,
+        process: &mut Process<G>,
+        system: &System<G>,
+        owner: Pid,
+    ) {
+        if self.owner == Pid::NONE {
+            self.owner = owner;
+            self.watch(process, system);
         }
     }
 
@@ -73,8 +150,21 @@ impl Port {
         self.owner_ended.as_ref()
     }
 
+    /// Returns whether this is a body for which nobody has asked.
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.is_begun
+    }
+
+    /// Returns whether something has arrived that the owner's mailbox never takes.
+    pub(crate) fn is_oversized(&self) -> bool {
+        self.is_oversized
+    }
+
     /// Returns whether more may be put here for the owner.
     pub(crate) fn has_credit(&self) -> bool {
+        if !self.is_pushed {
+            return self.arrived.len() < self.readers.len();
+        }
         let arrived: usize = self.arrived.iter().map(|(_, payload)| payload.len()).sum();
         let unanswered: usize = self.unanswered.iter().map(|(_, bytes)| bytes).sum();
         let under_way = self.arrived.len() + self.unanswered.len();
@@ -93,31 +183,84 @@ impl Port {
 
     /// Puts here what has arrived.
     pub(crate) fn put(&mut self, tag: u32, payload: Payload) {
-        self.arrived.push_back((tag, payload));
+        // Behind a gap there is only the end.
+        if !self.is_oversized || tag == SOCKET_CLOSE {
+            self.arrived.push_back((tag, payload));
+        }
     }
 
-    /// Requests the owner to take what has arrived. Returns whether it has got all of it; its mailbox may be full.
+    /// Takes a SOCKET_READ: a message asks for all that arrives, a request for the next of it.
+    ///
+    /// # Errors
+    ///
+    /// Why a request is refused.
+    pub(crate) fn read(&mut self, message: &Envelope) -> Result<(), &'static str> {
+        if message.kind != Kind::Request {
+            self.is_pushed = true;
+        } else if self.is_at_end {
+            return Err("there is nothing more to read");
+        } else if self.is_pushed {
+            return Err("what arrives is sent without being asked for");
+        } else if self.readers.len() >= READERS {
+            return Err("too many requests wait for what arrives");
+        } else {
+            self.readers.push_back((message.sender, message.reference));
+        }
+        self.is_begun = true;
+        Ok(())
+    }
+
+    /// Replies to those who have asked for what has arrived, or requests the owner to take it.
     pub(crate) fn deliver<G: 'static>(
         &mut self,
         process: &mut Process<G>,
         system: &System<G>,
-    ) -> bool {
+    ) -> Delivered {
         if self.owner_ended.is_some() {
             self.arrived.clear();
         }
+        let mut became = Delivered::Done;
         while let Some((tag, payload)) = self.arrived.pop_front() {
+            if let Some((to, reference)) = self.readers.pop_front() {
+                process.reply(system, to, reference, tag, payload);
+                self.is_at_end |= self.ends_with(tag);
+                continue;
+            }
+            if !self.is_pushed {
+                self.arrived.push_front((tag, payload));
+                break;
+            }
             let (reference, bytes) = (process.new_reference(), payload.len());
             match process.request(system, self.owner, reference, tag, payload.clone()) {
                 Ok(()) => self.unanswered.push((reference, bytes)),
                 Err(SendError::Full) => {
+                    let message = Envelope::message(process.pid(), tag, payload.clone());
+                    if !system.could_accept(self.owner, &message) {
+                        tracing::warn!(owner = %self.owner, bytes, "a socket is closed: what has arrived is larger than the whole mailbox of its owner, see `mailbox_bytes`");
+                        self.is_oversized = true;
+                        self.arrived.retain(|(tag, _)| *tag == SOCKET_CLOSE);
+                        became = Delivered::TooLarge;
+                        continue;
+                    }
                     self.arrived.push_front((tag, payload));
-                    return false;
+                    return Delivered::Later;
                 }
                 // Its monitor says so too.
                 Err(SendError::Dead | SendError::Unknown) => {}
             }
         }
-        true
+        if self.is_at_end {
+            let why = Payload::new(b"there is nothing more to read");
+            for (to, reference) in self.readers.drain(..) {
+                process.reply(system, to, reference, REFUSED, why.clone());
+            }
+        }
+        became
+    }
+
+    /// Returns whether nothing arrives behind this.
+    fn ends_with(&self, tag: u32) -> bool {
+        tag == SOCKET_CLOSE || (tag == SOCKET_END && self.kind == PortKind::Body)
     }
 
     /// Takes a REPLY or a DOWN, if it is one of this port.
@@ -141,10 +284,14 @@ impl Port {
 
     /// Puts into the queue what somebody has sent, if it is something to be written.
     pub(crate) fn queue(&mut self, message: Envelope) -> Result<(), Envelope> {
-        if !matches!(
-            message.tag,
-            SOCKET_TEXT | SOCKET_DATA | SOCKET_END | SOCKET_CLOSE
-        ) {
+        let is_known = match self.kind {
+            PortKind::Socket => matches!(
+                message.tag,
+                SOCKET_TEXT | SOCKET_DATA | SOCKET_END | SOCKET_CLOSE
+            ),
+            PortKind::Body => message.tag == SOCKET_CLOSE,
+        };
+        if !is_known {
             return Err(message);
         }
         self.queue_bytes += message.payload.len();
@@ -160,6 +307,7 @@ impl Port {
     /// Gives back memory that is not in use.
     pub(crate) fn shrink(&mut self) {
         self.arrived.shrink_to_fit();
+        self.readers.shrink_to_fit();
         self.unanswered.shrink_to_fit();
         self.queue.shrink_to_fit();
     }

@@ -149,6 +149,8 @@ mod tests {
             host: host.map(str::to_owned),
             path: path.to_owned(),
             methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+            body: None,
+            streams: false,
             target: Target::File("a".into()),
             response_headers: HeaderMap::new(),
         }

@@ -9,18 +9,19 @@ use exuvia_abi::Reason;
 use exuvia_process::{NameError, Payload, SpawnError};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONTENT_LENGTH, HOST, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::activity::{Activity, Tracked};
 use crate::answer::{Answer, Failure, busy, plain, redirect};
+use crate::body::Reader;
 use crate::browser;
 use crate::connection::{Connection, Kept, Outcome, Receiver};
 use crate::files;
@@ -31,7 +32,7 @@ use crate::listener::Peer;
 use crate::patience::{Patient, STOPPING};
 use crate::pollers;
 use crate::router::{Found, Router};
-use crate::settings::{ConnectionLimits, Listen, Protocol, Recipient, Target, url_path};
+use crate::settings::{ConnectionLimits, Listen, Protocol, Recipient, Route, Target, url_path};
 use crate::socket::{self, Socket};
 use crate::stream::{self, Sending};
 use crate::tls::Stream;
@@ -43,6 +44,10 @@ const STREAMS: u32 = 128;
 const LONG: Duration = Duration::from_secs(3600);
 /// Bytes of a head that hyper needs room for at least.
 const LEAST_HEAD: usize = 8 << 10;
+/// Bytes of a body that a client of HTTP/2 may send before they are read, and those of all bodies of its connection: so many
+/// bodies may wait for their processes without holding up the others.
+const WINDOW: u32 = 256 << 10;
+const WINDOW_OF_ALL: u32 = 16 * WINDOW;
 
 /// Serves a connection until it ends.
 pub(crate) async fn connection<G: Send + 'static>(
@@ -156,6 +161,8 @@ fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW_OF_ALL)
         .max_header_list_size(u32::try_from(limits.headers).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.idle);
     builder
@@ -231,7 +238,8 @@ impl<G: Send + 'static> Serving<G> {
             // It was HTTP when the client connected.
             return busy("the address has changed");
         };
-        let recipient = match &routes[index].target {
+        let route = &routes[index];
+        let recipient = match &route.target {
             Target::Process(recipient) => recipient,
             Target::Redirect(to) => return redirect(&to.fill_url(&parameters)),
             Target::File(path) => {
@@ -251,11 +259,7 @@ impl<G: Send + 'static> Serving<G> {
             return answer;
         }
         let limits = &listen.limits;
-        let body = match read(body, limits).await {
-            Ok(body) => body,
-            Err(answer) => return answer,
-        };
-        let head = RequestHead {
+        let mut head = RequestHead {
             method: &parts.method,
             version: parts.version,
             scheme: if self.is_encrypted { "https" } else { "http" },
@@ -265,18 +269,98 @@ impl<G: Send + 'static> Serving<G> {
             parameters: &parameters,
             headers: &parts.headers,
             peer: self.peer,
+            stream: false,
         };
-        let payload = Payload::new(&head.encode(&body));
-        drop(body);
-        let asked = self.ask(recipient, &parameters, &parts.headers, payload);
-        match tokio::time::timeout(limits.timeout, asked).await {
-            Ok(Ok(replied)) => self.respond(replied, limits, &parts, upgrade),
-            Ok(Err(answer)) => answer,
-            Err(_) => plain(
-                StatusCode::GATEWAY_TIMEOUT,
-                "the process has not replied in time",
-            ),
+        let replied = if route.streams && !body.is_end_stream() {
+            head.stream = true;
+            let payload = Payload::from(head.encode(b""));
+            let asked = (recipient, &parameters[..], payload);
+            // Not part of the task of other requests.
+            Box::pin(self.ask_in_parts((route, limits), &parts, asked, body)).await
+        } else {
+            let most = route.body.unwrap_or(limits.body as u64);
+            let body = match read(body, most, limits.reading).await {
+                Ok(body) => body,
+                Err(answer) => return answer,
+            };
+            let payload = Payload::new(&head.encode(&body));
+            drop(body);
+            let asked = self.ask(recipient, &parameters, &parts.headers, payload);
+            match tokio::time::timeout(limits.timeout, asked).await {
+                Ok(replied) => replied,
+                Err(_) => Err(late()),
+            }
+        };
+        match replied {
+            Ok(replied) => self.respond(replied, limits, &parts, upgrade),
+            Err(answer) => answer,
         }
+    }
+
+    /// Asks the process of a route, which gets the body in parts. It has a process of its own, from which the request is, so
+    /// that several of a connection do not wait for each other.
+    async fn ask_in_parts(
+        &self,
+        (route, limits): (&Route, &ConnectionLimits),
+        asked: &Parts,
+        (recipient, parameters, payload): (&Recipient, &[(String, String)], Payload),
+        body: Incoming,
+    ) -> Result<Replied<G>, Answer> {
+        let most = route.body.unwrap_or(u64::MAX);
+        // A client that says how much it will send is told before it does.
+        if body.size_hint().lower() > most {
+            return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
+        }
+        let shared = &self.shared;
+        let port = Connection::start(&shared.system, &shared.guests, &shared.limits);
+        let Ok(port) = port else {
+            return Err(busy("the node has as many processes as it may have"));
+        };
+        let port = Arc::new(port);
+        port.open_body();
+        let receiver = self.receiver(recipient, parameters, &asked.headers);
+        let (receiver, used) = match receiver.await? {
+            // It is the connection's, and stays when the body has ended.
+            (Receiver::OfConnection(module), used) => {
+                let own = self.process.own(module).await;
+                let own = own.map_err(|error| self.not_started(&error, &asked.headers))?;
+                (Receiver::Process(own), used)
+            }
+            found => found,
+        };
+        let reader = Reader {
+            port: port.clone(),
+            body,
+            most,
+            reading: limits.reading,
+            timeout: limits.timeout,
+        };
+        let lingers = !asked.headers.contains_key(EXPECT);
+        let (failed, mut failure) = oneshot::channel();
+        let under_way = self.activity.begin(asked.version == Version::HTTP_2);
+        let held = self.held.clone();
+        pollers::spawn(async move {
+            reader.receive(failed, lingers).await;
+            drop((under_way, held));
+        });
+        let mut requested = std::pin::pin!(port.request(receiver, payload));
+        let (outcome, kept) = tokio::select! {
+            biased;
+            requested = &mut requested => requested,
+            failure = &mut failure => match failure {
+                Ok(failure) => return Err(failure.answer()),
+                // Nothing more comes of it: the process has all, or wants no more.
+                Err(_) => {
+                    let in_time = tokio::time::timeout(limits.timeout, requested).await;
+                    in_time.map_err(|_| late())?
+                }
+            },
+        };
+        Ok(Replied {
+            outcome,
+            kept,
+            used,
+        })
     }
 
     /// Asks the process of a route.
@@ -287,7 +371,22 @@ impl<G: Send + 'static> Serving<G> {
         headers: &HeaderMap,
         payload: Payload,
     ) -> Result<Replied<G>, Answer> {
-        let mut used = None;
+        let (receiver, used) = self.receiver(recipient, parameters, headers).await?;
+        let (outcome, kept) = self.process.request(receiver, payload).await;
+        Ok(Replied {
+            outcome,
+            kept,
+            used,
+        })
+    }
+
+    /// Returns the process of a route.
+    async fn receiver(
+        &self,
+        recipient: &Recipient,
+        parameters: &[(String, String)],
+        headers: &HeaderMap,
+    ) -> Result<(Receiver, Option<Use>), Answer> {
         let receiver = match recipient {
             Recipient::Existing(existing) => {
                 let found = self.shared.existing(existing, &self.address);
@@ -299,17 +398,10 @@ impl<G: Send + 'static> Serving<G> {
                 let name = key.fill(parameters);
                 let found = self.shared.keyed.find(&name, module, *idle).await;
                 let found = found.map_err(|error| self.not_started(&error, headers))?;
-                let pid = found.pid;
-                used = Some(found);
-                Receiver::Process(pid)
+                return Ok((Receiver::Process(found.pid), Some(found)));
             }
         };
-        let (outcome, kept) = self.process.request(receiver, payload).await;
-        Ok(Replied {
-            outcome,
-            kept,
-            used,
-        })
+        Ok((receiver, None))
     }
 
     fn not_started(&self, error: &NoProcess, headers: &HeaderMap) -> Answer {
@@ -410,7 +502,7 @@ impl<G: Send + 'static> Serving<G> {
                     limits: limits.clone(),
                     stopping: self.stopping.clone(),
                     drained: self.shared.drain.enter(),
-                    kept: replied.kept,
+                    kept: Some(replied.kept),
                     used: replied.used,
                 };
                 let held = self.held.clone();
@@ -461,18 +553,26 @@ struct Replied<G: 'static> {
     used: Option<Use>,
 }
 
+/// The response to a request whose process is late.
+fn late() -> Answer {
+    plain(
+        StatusCode::GATEWAY_TIMEOUT,
+        "the process has not replied in time",
+    )
+}
+
 /// Reads the body of a request.
-async fn read(body: Incoming, limits: &ConnectionLimits) -> Result<Bytes, Answer> {
+async fn read(body: Incoming, most: u64, reading: Duration) -> Result<Bytes, Answer> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let too_large = || plain(StatusCode::PAYLOAD_TOO_LARGE, "");
     // A client that says how much it will send is told before it does.
-    if body.size_hint().lower() > limits.body as u64 {
+    if body.size_hint().lower() > most {
         return Err(too_large());
     }
-    let collected = Limited::new(body, limits.body).collect();
-    match tokio::time::timeout(limits.reading, collected).await {
+    let collected = Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX)).collect();
+    match tokio::time::timeout(reading, collected).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(plain(StatusCode::BAD_REQUEST, "the body is incomplete")),

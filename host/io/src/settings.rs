@@ -95,6 +95,10 @@ pub struct Route {
     pub path: String,
     /// The methods; none: any. A route for `GET` also gets `HEAD`.
     pub methods: Vec<String>,
+    /// Bytes of the body of a request; `None`: as many as the address allows, or without a limit if they arrive in parts.
+    pub body: Option<u64>,
+    /// Whether bodies arrive in parts.
+    pub streams: bool,
     /// What becomes of them.
     pub target: Target,
     /// Headers of a file that is served. A process sets its own.

@@ -16,6 +16,7 @@ use hyper::header::{
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -117,15 +118,14 @@ pub(crate) fn accepted(accept: Accept, headers: &HeaderMap) -> Result<Answer, St
     Ok(answer)
 }
 
-type Stream = WebSocketStream<TokioIo<Upgraded>>;
-
 /// What a socket has as long as it is open.
 pub(crate) struct Socket<G: 'static> {
     pub(crate) connection: Arc<Connection<G>>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) drained: Drained,
-    pub(crate) kept: Kept<G>,
+    /// The process that was started for it.
+    pub(crate) kept: Option<Kept<G>>,
     pub(crate) used: Option<Use>,
 }
 
@@ -219,21 +219,36 @@ impl Quiet {
 
 /// Serves a WebSocket until it ends. `owner` gets its messages.
 pub(crate) async fn serve<G: Send + 'static>(socket: Socket<G>, stream: Upgraded) {
-    let limits = &socket.limits;
-    let config = WebSocketConfig::default()
+    let (stream, config) = (TokioIo::new(stream), config(&socket.limits));
+    let stream = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+    run(socket, stream).await;
+}
+
+pub(crate) fn config(limits: &ConnectionLimits) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(READ)
         .write_buffer_size(0)
         .max_message_size(Some(limits.body))
-        .max_frame_size(Some(limits.body));
-    let stream = TokioIo::new(stream);
-    let mut stream = Stream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        .max_frame_size(Some(limits.body))
+}
+
+/// Serves an open WebSocket, whichever side has asked for it, until it ends.
+pub(crate) async fn run<G, S>(socket: Socket<G>, mut stream: WebSocketStream<S>)
+where
+    G: Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let end = socket.run(&mut stream).await;
     // Not part of the task as long as the socket is open.
     Box::pin(finish(socket, stream, end)).await;
 }
 
 /// Closes a socket, and tells its owner.
-async fn finish<G: Send + 'static>(socket: Socket<G>, mut stream: Stream, end: End) {
+async fn finish<G, S>(socket: Socket<G>, mut stream: WebSocketStream<S>, end: End)
+where
+    G: Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let is_stopping = *socket.stopping.borrow();
     let reading = if is_stopping {
         STOPPING
@@ -274,7 +289,10 @@ impl<G: Send + 'static> Socket<G> {
         drop((self.kept, self.used));
     }
 
-    async fn run(&self, stream: &mut Stream) -> End {
+    async fn run<S>(&self, stream: &mut WebSocketStream<S>) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let limits = &self.limits;
         let mut turn = pin!(self.drained.turn());
         // What has arrived and waits for credit.
@@ -299,8 +317,12 @@ impl<G: Send + 'static> Socket<G> {
                         true => End::of_host(1001, "the process has ended", "closed"),
                         false => End::of_host(1011, "the process has failed", "closed"),
                     },
+                    PortEvent::TooLarge => {
+                        let why = "the message is larger than the mailbox of the process";
+                        return End::of_host(1009, why, "reset");
+                    }
                     // It was killed.
-                    PortEvent::Closed => return End::lost("closed"),
+                    PortEvent::Closed | PortEvent::Unread => return End::lost("closed"),
                 },
                 has_credit = self.connection.credit(), if waits => {
                     if has_credit && let Some((tag, payload)) = arrived.take() {
@@ -338,7 +360,7 @@ impl<G: Send + 'static> Socket<G> {
                         continue;
                     }
                     if quiet.is_asked {
-                        return End::of_host(1001, "the client does not answer", "timeout");
+                        return End::of_host(1001, "the other side does not answer", "timeout");
                     }
                     // It is still there if it answers.
                     quiet.is_asked = true;
@@ -356,11 +378,14 @@ impl<G: Send + 'static> Socket<G> {
     }
 
     /// Writes what the process has sent. Returns the end if it wants one.
-    async fn write(
+    async fn write<S>(
         &self,
-        stream: &mut Stream,
+        stream: &mut WebSocketStream<S>,
         queue: VecDeque<Outgoing>,
-    ) -> Result<Option<End>, Error> {
+    ) -> Result<Option<End>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut written = Vec::new();
         for outgoing in queue {
             let bytes = outgoing.payload.as_slice();
@@ -393,7 +418,10 @@ impl<G: Send + 'static> Socket<G> {
     }
 
     /// Answers a frame that closes.
-    async fn closed(&self, stream: &mut Stream, frame: Option<CloseFrame>) -> End {
+    async fn closed<S>(&self, stream: &mut WebSocketStream<S>, frame: Option<CloseFrame>) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         // The crate has queued the answer, and returns `None` when it is written.
         let answered = async { while let Some(Ok(_)) = stream.next().await {} };
         let _ = timeout(self.limits.reading, answered).await;

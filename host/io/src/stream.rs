@@ -177,7 +177,9 @@ async fn send<G: Send + 'static>(
         let queue = match event {
             PortEvent::Write(queue) => queue,
             PortEvent::OwnerEnded(reason) => return End::by_owner(reason.is_orderly()),
-            PortEvent::Closed => return End::by_owner(false),
+            PortEvent::TooLarge | PortEvent::Unread | PortEvent::Closed => {
+                return End::by_owner(false);
+            }
         };
         for outgoing in queue {
             let bytes = Bytes::copy_from_slice(outgoing.payload.as_slice());

@@ -18,7 +18,7 @@ use crate::head;
 use crate::listener::Peer;
 use crate::patience::{NEVER, Patient, Receiving, STOPPING, linger};
 use crate::port::Outgoing;
-use crate::settings::Owner;
+use crate::settings::{ConnectionLimits, Owner};
 use crate::tls::Stream;
 use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
@@ -41,7 +41,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     let owner = match owner {
         Owner::Existing(existing) => shared.existing(existing, address),
         Owner::Module(module) => {
-            let started = connection.start_own(module.clone()).await;
+            let started = connection.own(module.clone()).await;
             started.map_err(|error| error.to_string())
         }
     };
@@ -53,8 +53,19 @@ pub(crate) async fn connection<G: Send + 'static>(
         }
     };
     connection.open(owner, head::opened("tcp", None, peer));
+    let ends = (shared.drain.enter(), stopping);
+    serve(&connection, stream, &limits, ends).await;
+}
+
+/// Serves an open connection, whichever side has made it, until it ends.
+pub(crate) async fn serve<G: Send + 'static>(
+    connection: &Connection<G>,
+    stream: Stream,
+    limits: &ConnectionLimits,
+    (drained, stopping): (Drained, watch::Receiver<bool>),
+) {
     let mut serving = Serving {
-        connection: &connection,
+        connection,
         stream: Patient::new(stream, limits.timeout, Receiving::new()),
         idle: limits.idle.unwrap_or(NEVER),
         buffer: Vec::new(),
@@ -62,7 +73,6 @@ pub(crate) async fn connection<G: Send + 'static>(
         has_written_all: false,
         is_killed: false,
     };
-    let drained = shared.drain.enter();
     let (reason, is_told) = serving.run(&drained).await;
     connection.set_reason(reason);
     let mut stream = serving.stream;
@@ -135,7 +145,8 @@ impl<G: Send + 'static> Serving<'_, G> {
                         }
                         // What it had sent is written.
                         PortEvent::OwnerEnded(_) => return ("closed", true),
-                        PortEvent::Closed => {
+                        PortEvent::TooLarge => return ("reset", false),
+                        PortEvent::Closed | PortEvent::Unread => {
                             self.is_killed = true;
                             return ("closed", true);
                         }

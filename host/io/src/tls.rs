@@ -1,6 +1,7 @@
 //! TLS: connections that may be encrypted, and the certificates of listeners, which are read again when their files change.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -146,6 +147,17 @@ impl Stream {
             Stream::Plain(stream) => stream.try_read(to),
             Stream::Unix(stream) => stream.try_read(to),
             Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+impl Stream {
+    /// Returns the address of the other side.
+    pub(crate) fn peer(&self) -> io::Result<SocketAddr> {
+        match self {
+            Stream::Plain(stream) => stream.peer_addr(),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Tls(stream) => stream.get_ref().0.peer_addr(),
         }
     }
 }

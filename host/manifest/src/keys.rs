@@ -425,6 +425,17 @@ pub(crate) static ROUTE: Shape = Shape {
             "The host, without a port; any by default.",
         ),
         key(
+            "body",
+            Kind::Size(0, 1 << 50),
+            "Bytes of the body of a request; as the address has it by default, and with `stream` without a limit.",
+        ),
+        key(
+            "stream",
+            Kind::Boolean,
+            "Whether the body of a request arrives in parts, when the process asks for them.",
+        )
+        .or("false"),
+        key(
             "name",
             Kind::Name,
             "The registered name of the process that gets the requests.",

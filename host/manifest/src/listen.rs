@@ -135,6 +135,10 @@ pub struct Route {
     pub path: String,
     /// `methods`; none: any.
     pub methods: Vec<String>,
+    /// `body`: bytes of the body of a request; `None`: as the address has it, or with `stream` any number.
+    pub body: Option<u64>,
+    /// `stream`: whether bodies arrive in parts.
+    pub stream: bool,
     /// Which process gets the requests.
     pub target: RouteTarget,
     /// `response_headers`, with `files`.

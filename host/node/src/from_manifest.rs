@@ -124,6 +124,8 @@ fn route(route: &manifest::Route) -> Option<Route> {
         host: route.host.clone(),
         path: route.path.clone(),
         methods: route.methods.clone(),
+        body: route.body,
+        streams: route.stream,
         target: target(&route.target)?,
         response_headers: response_headers(&route.response_headers),
     })

@@ -286,6 +286,17 @@ impl<G: 'static> System<G> {
         fits.map_err(SendError::from)
     }
 
+    /// Returns whether a message could be sent to a process if its mailbox were empty. True for a process that has ended:
+    /// sending says so.
+    pub fn could_accept(&self, to: Pid, envelope: &Envelope) -> bool {
+        let limits = self
+            .slot(to)
+            .and_then(|slot| slot.mailbox.limits_of(to.generation()));
+        limits.is_none_or(|limits| {
+            limits.mailbox_messages > 0 && envelope.cost() <= limits.mailbox_bytes
+        })
+    }
+
     /// Sends a signal that no limit counts. Fails with [`Refused::Dead`] only. Guests use
     /// [`Process::send_signal`].
     pub fn signal(&self, to: Pid, signal: Signal) -> Result<(), Refused> {

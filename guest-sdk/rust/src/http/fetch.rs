@@ -9,7 +9,8 @@ use exuvia_abi::io::HTTP_CLIENT;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Octets, head_and_body};
+use super::{BodyStream, Octets, head_and_body};
+use crate::socket::Socket;
 use crate::task::Answer;
 use crate::{Error, Match, Message, Nothing, Wait, tag};
 
@@ -40,6 +41,8 @@ struct FetchHead {
     timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redirects: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
 }
 
 /// Why there is no response.
@@ -129,6 +132,7 @@ impl Fetch {
                 headers: Vec::new(),
                 timeout_ms: None,
                 redirects: None,
+                stream: false,
             },
             body: Vec::new(),
         }
@@ -181,6 +185,26 @@ impl Fetch {
         self
     }
 
+    /// Makes the request. The response comes with its head, and its body is read in parts: it may have any size, and the server
+    /// waits when this process does. [`within`](Fetch::within) is the time until the head is there, and then that until the next
+    /// part is, or is asked for.
+    ///
+    /// ```no_run
+    /// # use exuvia::http::Fetch;
+    /// # async fn example() -> Result<usize, Box<dyn std::error::Error>> {
+    /// let mut response = Fetch::get("https://example.com/large").stream()?.await?;
+    /// let mut bytes = 0;
+    /// while let Some(part) = response.body.next().await? {
+    ///     bytes += part.len();
+    /// }
+    /// # Ok(bytes) }
+    /// ```
+    pub fn stream(&self) -> Result<FetchingStream, FetchError> {
+        let mut request = self.clone();
+        request.head.stream = true;
+        request.send().map(FetchingStream)
+    }
+
     /// Makes the request. The response is awaited in an `async` handler, which takes no stack, or waited for with
     /// [`Fetching::wait`].
     pub fn send(&self) -> Result<Fetching, FetchError> {
@@ -230,6 +254,79 @@ impl Future for FetchAnswer {
     }
 }
 
+/// A request that is under way, whose response comes in parts.
+#[must_use = "nothing waits for the response before it is awaited"]
+#[derive(Clone, Copy, Debug)]
+pub struct FetchingStream(Fetching);
+
+impl FetchingStream {
+    /// Waits for the head of the response on the stack of the handler.
+    pub fn wait(self, limit: impl Into<Wait>) -> Result<FetchedStream, FetchError> {
+        match crate::receive(Match::Reference(self.0.0), limit) {
+            Ok(reply) => FetchedStream::of(&reply),
+            Err(Nothing::Limit) => Err(FetchError::Failed(Error::Limit.to_string())),
+            Err(Nothing::Empty | Nothing::Timeout | Nothing::Upgrade) => Err(FetchError::Timeout),
+        }
+    }
+}
+
+impl IntoFuture for FetchingStream {
+    type Output = Result<FetchedStream, FetchError>;
+    type IntoFuture = StreamAnswer;
+
+    fn into_future(self) -> StreamAnswer {
+        StreamAnswer(Answer::new(self.0.0))
+    }
+}
+
+/// The head of a response, awaited. If it is dropped before, the request is given up.
+#[must_use = "nothing waits before it is awaited"]
+#[derive(Debug)]
+pub struct StreamAnswer(Answer<()>);
+
+impl Future for StreamAnswer {
+    type Output = Result<FetchedStream, FetchError>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_message().map(|reply| FetchedStream::of(&reply))
+    }
+}
+
+/// A response from outside whose body is read in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedStream {
+    /// The status.
+    pub status: u16,
+    /// The URL that it came from, after redirections.
+    pub url: String,
+    headers: Vec<(String, Octets)>,
+    /// The body.
+    pub body: BodyStream,
+}
+
+impl FetchedStream {
+    fn of(reply: &Message<'_>) -> Result<FetchedStream, FetchError> {
+        let head = Fetched::of(reply)?;
+        let rest = (reply.tag == tag::HTTP_STREAM).then(|| Socket::from_pid(reply.sender));
+        Ok(FetchedStream {
+            status: head.status,
+            url: head.url,
+            headers: head.headers,
+            body: BodyStream::new(head.body, rest),
+        })
+    }
+
+    /// Returns the first header with this name, in any case, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+}
+
+fn header<'a>(headers: &'a [(String, Octets)], name: &str) -> Option<&'a str> {
+    let found = (headers.iter()).find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.and_then(|(_, value)| std::str::from_utf8(&value.0).ok())
+}
+
 impl Fetched {
     fn of(reply: &Message<'_>) -> Result<Fetched, FetchError> {
         if reply.kind == crate::Kind::Down {
@@ -249,11 +346,7 @@ impl Fetched {
 
     /// Returns the first header with this name, in any case, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.and_then(|(_, value)| std::str::from_utf8(&value.0).ok())
+        header(&self.headers, name)
     }
 
     /// Returns the body, if it is text.

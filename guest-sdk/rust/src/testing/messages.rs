@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use exuvia_abi::{Code, Header, receive as modes};
 
 use super::host::{record, record_referenced};
-use super::{Effect, ME, Waiting, World, world};
+use super::{Effect, ME, Waiting, World, bodies, world};
 use crate::sys::RawHeader;
 use crate::test::{Connection, current};
 use crate::{Error, Kind, Message, Pid, Reason};
@@ -139,11 +139,15 @@ pub(crate) fn send(to: Pid, tag: u32, data: &[u8]) -> i32 {
             .call("send", |q| q.pid(to).number(tag.into()).bytes(data))
             .code();
     }
-    record(Effect::Send {
+    let sent = record(Effect::Send {
         to,
         tag,
         payload: data.to_vec(),
-    })
+    });
+    if tag == crate::tag::SOCKET_READ {
+        bodies::read(to, None);
+    }
+    sent
 }
 
 pub(crate) fn request(to: Pid, tag: u32, data: &[u8]) -> Result<u64, Error> {
@@ -152,12 +156,16 @@ pub(crate) fn request(to: Pid, tag: u32, data: &[u8]) -> Result<u64, Error> {
             .call("request", |q| q.pid(to).number(tag.into()).bytes(data))
             .reference();
     }
-    Ok(record_referenced(|reference| Effect::Request {
+    let reference = record_referenced(|reference| Effect::Request {
         to,
         tag,
         payload: data.to_vec(),
         reference,
-    }))
+    });
+    if tag == crate::tag::SOCKET_READ {
+        bodies::read(to, Some(reference));
+    }
+    Ok(reference)
 }
 
 pub(crate) fn call(

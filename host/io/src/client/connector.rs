@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,13 +14,14 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use crate::error::ClientError;
+use crate::listener::keep_alive;
 use crate::tls::Stream;
 
 /// How long a connection may take to be made, with TLS.
@@ -43,7 +44,7 @@ pub(super) enum Refusal {
 }
 
 /// Trusts whom the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or else whom browsers trust.
-pub(super) fn tls() -> Result<ClientConfig, ClientError> {
+pub(super) fn tls(protocols: &[&[u8]]) -> Result<ClientConfig, ClientError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -54,25 +55,43 @@ pub(super) fn tls() -> Result<ClientConfig, ClientError> {
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| ClientError::Tls(error.to_string()))?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
 
-/// Returns the host without brackets and the port of a URL.
-pub(super) fn host_and_port(uri: &Uri) -> Result<(String, u16), String> {
-    let default = match uri.scheme_str() {
-        Some("http") => 80,
-        Some("https") => 443,
-        _ => {
-            return Err(format!(
-                "invalid: `{uri}` begins with neither http:// nor https://"
-            ));
-        }
+/// The schemes of requests, with the ports that they stand for.
+pub(super) const REQUESTS: &[(&str, Option<u16>)] = &[("http", Some(80)), ("https", Some(443))];
+/// Those of sockets.
+pub(super) const SOCKETS: &[(&str, Option<u16>)] = &[
+    ("tcp", None),
+    ("tls", None),
+    ("ws", Some(80)),
+    ("wss", Some(443)),
+    ("udp", None),
+];
+
+/// Returns the host without brackets and the port of a URL with one of these schemes.
+pub(super) fn host_and_port(
+    uri: &Uri,
+    schemes: &[(&str, Option<u16>)],
+) -> Result<(String, u16), String> {
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let known = schemes.iter().find(|(known, _)| *known == scheme);
+    let Some((_, default)) = known else {
+        let names: Vec<String> = (schemes.iter())
+            .map(|(name, _)| format!("{name}://"))
+            .collect();
+        return Err(format!(
+            "invalid: `{uri}` begins with none of {}",
+            names.join(", ")
+        ));
     };
     let host = uri.host().filter(|host| !host.is_empty());
     let host = host.ok_or_else(|| format!("invalid: `{uri}` has no host"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(default)))
+    let port = uri.port_u16().or(*default);
+    let port = port.ok_or_else(|| format!("invalid: `{uri}` has no port"))?;
+    Ok((host.to_owned(), port))
 }
 
 /// Makes connections for those who have these grants.
@@ -94,35 +113,23 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move {
-            let connected = timeout(CONNECT, connector.connect(&uri)).await;
-            let late = |_| Refusal::Connect("it took too long".into());
-            connected.map_err(late)?.map(TokioIo::new)
-        })
+        Box::pin(async move { connector.connect(&uri).await.map(TokioIo::new) })
     }
 }
 
 impl Connector {
-    async fn connect(&self, uri: &Uri) -> Result<Stream, Refusal> {
-        let (host, port) = host_and_port(uri).map_err(Refusal::Connect)?;
-        // A lookup cannot be given up: its place is taken until the system has answered.
-        let place = self.lookups.clone().acquire_owned().await;
-        let name = host.clone();
-        let found = tokio::task::spawn_blocking(move || {
-            let found = (name.as_str(), port).to_socket_addrs();
-            drop(place);
-            found.map(Iterator::collect::<Vec<SocketAddr>>)
-        });
-        let not_found = |error: io::Error| Refusal::Resolve(format!("`{host}`: {error}"));
-        let found = found.await.map_err(|error| not_found(error.into()))?;
-        let found = found.map_err(not_found)?;
+    /// Makes a connection, with TLS if the scheme says so.
+    pub(super) async fn connect(&self, uri: &Uri) -> Result<Stream, Refusal> {
+        let connected = timeout(CONNECT, self.connect_to(uri)).await;
+        connected.unwrap_or_else(|_| Err(Refusal::Connect("it took too long".into())))
+    }
+
+    async fn connect_to(&self, uri: &Uri) -> Result<Stream, Refusal> {
+        let (host, port, found) = self.resolve(uri).await?;
         let mut last = Refusal::Resolve(format!("`{host}` has no address"));
         for address in found {
-            if !self.grants.may_reach(address.ip(), port) {
-                last = Refusal::Denied(format!(
-                    "`{host}` leads to {}, which is not public and not granted itself: see `net.connect`",
-                    address.ip()
-                ));
+            if let Err(refused) = self.check(&host, address) {
+                last = refused;
                 continue;
             }
             let stream = match timeout(ADDRESS, TcpStream::connect(address)).await {
@@ -136,18 +143,74 @@ impl Connector {
                     continue;
                 }
             };
-            let _ = stream.set_nodelay(true);
-            if uri.scheme_str() != Some("https") {
+            keep_alive(&stream);
+            if !matches!(uri.scheme_str(), Some("https" | "tls" | "wss")) {
                 return Ok(Stream::Plain(stream));
             }
-            let name = ServerName::try_from(host.clone());
-            let name = name.map_err(|error| Refusal::Connect(format!("tls: {host}: {error}")))?;
+            let tls = |error: &dyn std::fmt::Display| {
+                Refusal::Connect(format!("tls: {host}:{port}: {error}"))
+            };
+            let name = ServerName::try_from(host.clone()).map_err(|error| tls(&error))?;
             let stream = self.tls.connect(name, stream).await;
-            let stream =
-                stream.map_err(|error| Refusal::Connect(format!("tls: {host}: {error}")))?;
+            let stream = stream.map_err(|error| tls(&error))?;
             return Ok(Stream::Tls(Box::new(stream.into())));
         }
         Err(last)
+    }
+
+    /// Makes a socket for datagrams to one address, which is returned as well.
+    pub(super) async fn datagrams(&self, uri: &Uri) -> Result<(UdpSocket, SocketAddr), Refusal> {
+        let (host, _, found) = self.resolve(uri).await?;
+        let mut last = Refusal::Resolve(format!("`{host}` has no address"));
+        for address in found {
+            if let Err(refused) = self.check(&host, address) {
+                last = refused;
+                continue;
+            }
+            let any: SocketAddr = match address {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let connected = async {
+                let socket = UdpSocket::bind(any).await?;
+                socket.connect(address).await?;
+                Ok::<_, io::Error>(socket)
+            };
+            match connected.await {
+                Ok(socket) => return Ok((socket, address)),
+                Err(error) => last = Refusal::Connect(format!("{address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
+    /// Checks an address that a granted name leads to.
+    fn check(&self, host: &str, address: SocketAddr) -> Result<(), Refusal> {
+        match self.grants.may_reach(address.ip(), address.port()) {
+            true => Ok(()),
+            false => Err(Refusal::Denied(format!(
+                "`{host}` leads to {}, which is not public and not granted itself: see `net.connect`",
+                address.ip()
+            ))),
+        }
+    }
+
+    /// Returns the host and the port of a URL, and the addresses that they lead to.
+    async fn resolve(&self, uri: &Uri) -> Result<(String, u16, Vec<SocketAddr>), Refusal> {
+        let all = [REQUESTS, SOCKETS].concat();
+        let (host, port) = host_and_port(uri, &all).map_err(Refusal::Connect)?;
+        // A lookup cannot be given up: its place is taken until the system has answered.
+        let place = self.lookups.clone().acquire_owned().await;
+        let name = host.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let found = (name.as_str(), port).to_socket_addrs();
+            drop(place);
+            found.map(Iterator::collect::<Vec<SocketAddr>>)
+        });
+        let not_found = |error: io::Error| Refusal::Resolve(format!("`{host}`: {error}"));
+        let found = found.await.map_err(|error| not_found(error.into()))?;
+        let found = found.map_err(not_found)?;
+        Ok((host, port, found))
     }
 }
 
@@ -157,5 +220,79 @@ impl Connection for Stream {
             true => Connected::new().negotiated_h2(),
             false => Connected::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A server with a certificate for `localhost`, and a connector that trusts it.
+    async fn server() -> (u16, Connector) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let mut bytes = [0; 5];
+                    stream.read_exact(&mut bytes).await.unwrap();
+                    stream.write_all(&bytes).await.unwrap();
+                }
+            }
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let grants = Grants {
+            connect: ["localhost:*", "127.0.0.1:*", "[::1]:*"]
+                .map(|to| to.parse().unwrap())
+                .into(),
+            ..Grants::default()
+        };
+        let connector = Connector {
+            grants: Arc::new(grants),
+            tls: TlsConnector::from(Arc::new(config)),
+            lookups: Arc::new(Semaphore::new(1)),
+        };
+        (port, connector)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_encrypted_with_the_host_that_was_asked_for() {
+        let (port, connector) = server().await;
+        for scheme in ["tls", "wss", "https"] {
+            let uri = format!("{scheme}://localhost:{port}/").parse().unwrap();
+            let mut stream = connector.connect(&uri).await.unwrap();
+            assert!(matches!(stream, Stream::Tls(_)), "{scheme}");
+            assert_eq!(stream.peer().unwrap().port(), port);
+            stream.write_all(b"hello").await.unwrap();
+            let mut bytes = [0; 5];
+            stream.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"hello");
+        }
+        // The certificate is for another name.
+        let uri = format!("tls://127.0.0.1:{port}").parse().unwrap();
+        let refused = connector.connect(&uri).await.unwrap_err().to_string();
+        assert!(refused.starts_with("connect: tls: 127.0.0.1:"), "{refused}");
     }
 }

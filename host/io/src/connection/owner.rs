@@ -10,11 +10,14 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::{Connection, Shared};
-use crate::port::{Outgoing, Port};
+use crate::patience::NEVER;
+use crate::port::{Delivered, Outgoing, Port};
 use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_OPEN};
 
 /// How long a process that is told that its socket has been closed may take to acknowledge it.
-const CLOSING: Duration = Duration::from_secs(5);
+pub(crate) const CLOSING: Duration = Duration::from_secs(5);
+/// How long the end of a socket that is read on request waits until it is read.
+const UNREAD: Duration = Duration::from_secs(60);
 /// After how long a full mailbox is tried again.
 const FULL: Duration = Duration::from_millis(10);
 
@@ -25,6 +28,10 @@ pub(crate) enum PortEvent {
     Write(VecDeque<Outgoing>),
     /// The owner has ended; all that it had sent came before.
     OwnerEnded(ExitReason),
+    /// What has arrived is larger than the whole mailbox of the owner.
+    TooLarge,
+    /// It is a body that nobody has asked for, and its request is over.
+    Unread,
     /// The process of the connection has ended.
     Closed,
 }
@@ -53,16 +60,25 @@ impl<G: Send + 'static> Delivery<G> {
         if is_retry {
             port.is_retried = false;
         }
-        if port.deliver(process, system) {
-            drop(state);
-            // Whoever waits for the end waits for this too.
-            self.shared.credit.notify_one();
-        } else if !std::mem::replace(&mut port.is_retried, true) {
-            drop(state);
-            self.runtime.clone().spawn(async move {
-                sleep(FULL).await;
-                self.begin(true);
-            });
+        match port.deliver(process, system) {
+            Delivered::Done => {
+                drop(state);
+                // Whoever waits for the end waits for this too.
+                self.shared.credit.notify_one();
+            }
+            Delivered::Later if !std::mem::replace(&mut port.is_retried, true) => {
+                drop(state);
+                self.runtime.clone().spawn(async move {
+                    sleep(FULL).await;
+                    self.begin(true);
+                });
+            }
+            Delivered::Later => {}
+            Delivered::TooLarge => {
+                drop(state);
+                self.shared.credit.notify_one();
+                self.shared.to_write.notify_one();
+            }
         }
     }
 }
@@ -83,9 +99,43 @@ impl<G: Send + 'static> Connection<G> {
         let _ = self.system.control(self.pid, open);
     }
 
+    /// Makes the port of a body, whose owner comes with the request: [`Connection::request`].
+    pub(crate) fn open_body(&self) {
+        let port = Port::body(Pid::NONE);
+        self.shared.state.lock().port = Some(Box::new(port));
+    }
+
+    /// Opens a port that its owner has asked for: a reply tells it.
+    pub(crate) fn open_as_reply(
+        &self,
+        port: Port,
+        (owner, reference): (Pid, u64),
+        (tag, payload): (u32, Payload),
+    ) {
+        self.shared.state.lock().port = Some(Box::new(port));
+        let shared = self.shared.clone();
+        let open = move |process: &mut Process<G>, system: &System<G>| {
+            if let Some(port) = &mut shared.state.lock().port {
+                port.watch(process, system);
+            }
+            process.reply(system, owner, reference, tag, payload);
+        };
+        let _ = self.system.control(self.pid, open);
+    }
+
     /// Waits until the owner may get something more. Returns false if it has ended.
     pub(crate) async fn credit(&self) -> bool {
         self.port_is(Port::has_credit).await
+    }
+
+    /// Returns whether the owner may get something more now.
+    pub(crate) fn has_credit(&self) -> bool {
+        (self.shared.state.lock().port.as_deref()).is_some_and(Port::has_credit)
+    }
+
+    /// Returns whether what arrives waits until it is asked for.
+    pub(crate) fn is_passive(&self) -> bool {
+        (self.shared.state.lock().port.as_deref()).is_some_and(Port::is_passive)
     }
 
     /// Has the owner get something that has arrived.
@@ -118,10 +168,17 @@ impl<G: Send + 'static> Connection<G> {
 
     fn next_event(&self) -> Option<PortEvent> {
         let mut state = self.shared.state.lock();
+        let is_over = state.is_over;
         let port = state.port.as_mut()?;
         let was_full = port.is_full();
         let queue = port.take_queue();
         if queue.is_empty() {
+            if port.is_oversized() {
+                return Some(PortEvent::TooLarge);
+            }
+            if is_over && port.is_unread() {
+                return Some(PortEvent::Unread);
+            }
             return port.owner_ended().cloned().map(PortEvent::OwnerEnded);
         }
         drop(state);
@@ -160,8 +217,23 @@ impl<G: Send + 'static> Connection<G> {
         // The process may have held messages back; the delivery gives it a turn.
         self.shared.state.lock().close();
         self.deliver(SOCKET_CLOSE, payload);
-        self.port_is(Port::is_delivered).await;
+        let time = if self.is_passive() { UNREAD } else { NEVER };
+        let _ = timeout(time, self.port_is(Port::is_delivered)).await;
         let _ = timeout(CLOSING, self.port_is(Port::is_answered)).await;
+    }
+
+    /// Tells whoever reads a body how it ends, if anybody has begun to. Waits for so long until it is taken. Returns whether
+    /// all of it has been.
+    pub(crate) async fn end_body(&self, tag: u32, payload: Payload, time: Duration) -> bool {
+        let is_unread = |port: Option<&Port>| port.is_none_or(Port::is_unread);
+        if is_unread(self.shared.state.lock().port.as_deref()) {
+            return false;
+        }
+        self.deliver(tag, payload);
+        let is_taken = timeout(time, self.port_is(Port::is_delivered)).await;
+        let state = self.shared.state.lock();
+        let is_oversized = state.port.as_deref().is_some_and(Port::is_oversized);
+        is_taken == Ok(true) && !is_oversized
     }
 
     /// Waits until something holds of the port. Returns false if its owner or the process has ended before.

@@ -18,6 +18,8 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// The maximum number of bytes of the path of a Unix socket, without the end that the system wants (unix(7)).
 const LONGEST_PATH: usize = 107;
+/// Bytes that a body may have which arrives as a whole.
+const WHOLE: u64 = 256 << 20;
 
 /// Reads all `[[listen]]`.
 pub(super) fn listen(
@@ -299,14 +301,42 @@ fn route(
         let help = "a process sets the headers of its responses; `[[listen]]` has those of all";
         problems.add(Found::at(span, message).help(help.to_owned()));
     }
+    let stream = table.boolean("stream", problems).unwrap_or_default();
+    let body = body(&table, stream, problems);
+    if matches!(
+        target,
+        Some(RouteTarget::Files { .. } | RouteTarget::Redirect(_))
+    ) {
+        for key in ["body", "stream"] {
+            if let Some(span) = table.key_span(key) {
+                let message = format!("`{key}` is for routes to a process");
+                problems.add(Found::at(span, message));
+            }
+        }
+    }
     table.finish(problems);
     Some(Route {
         host,
         path: path?,
         methods,
+        body,
+        stream,
         target: target?,
         response_headers,
     })
+}
+
+/// Reads how large a body may be. One that arrives as a whole is held in memory.
+fn body(table: &Table<'_, '_>, stream: bool, problems: &mut Problems) -> Option<u64> {
+    let body = table.size("body", problems)?;
+    if !stream && body > WHOLE {
+        let span = table.key_span("body").unwrap_or(table.span.clone());
+        let message = "a body that arrives as a whole has 256 MiB at most".to_owned();
+        let help = "have it arrive in parts:  stream = true".to_owned();
+        problems.add(Found::at(span, message).help(help));
+        return None;
+    }
+    Some(body)
 }
 
 fn path(table: &Table<'_, '_>, problems: &mut Problems) -> Option<String> {

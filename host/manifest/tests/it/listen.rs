@@ -38,6 +38,8 @@ origins = ["https://example.com", "*"]
 path = "/room/{id}"
 host = "example.com"
 methods = ["GET", "POST"]
+body = "3GiB"
+stream = true
 module = "m"
 per = "key"
 key = "room:{id}"
@@ -65,6 +67,8 @@ idle = "1m"
                 host: Some("example.com".into()),
                 path: "/room/{id}".into(),
                 methods: vec!["GET".into(), "POST".into()],
+                body: Some(3 << 30),
+                stream: true,
                 target: RouteTarget::Module {
                     module: "m".into(),
                     per: Per::Key {

@@ -12,6 +12,7 @@ mod blocking_in_place;
 mod booting;
 #[path = "../../../engine/tests/it/child.rs"]
 mod child;
+mod connecting;
 mod deploying;
 mod descendants;
 mod endurance;
@@ -40,6 +41,7 @@ mod swaps;
 mod tables;
 mod tls;
 mod upgrades;
+mod uploads;
 mod virtual_time;
 mod waiting;
 mod wasi;

@@ -19,37 +19,50 @@ const RESPONSE: u32 = 0xffff_ff11;
 const REFUSED: u32 = u32::MAX;
 
 /// A server of HTTP/1.1 in some lines.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// Requests that are not answered, those whose clients have gone since, and chunks of the endless response.
+    silent: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    asked: AtomicUsize,
+    given_up: AtomicUsize,
+    chunks: AtomicUsize,
 }
 
 impl Server {
-    fn start() -> Server {
+    pub(crate) fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = connections.clone();
+        let silent = Arc::new(Counts::default());
+        let counts = silent.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 count.fetch_add(1, Ordering::Relaxed);
                 let stream = stream.unwrap();
-                std::thread::spawn(move || while answer(&stream).is_some() {});
+                let counts = counts.clone();
+                std::thread::spawn(move || while answer(&stream, &counts).is_some() {});
             }
         });
         Server {
             address,
             connections,
+            silent,
         }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
 
 /// Answers one request; `None` when the connection is to end.
-fn answer(mut stream: &TcpStream) -> Option<()> {
+fn answer(mut stream: &TcpStream, counts: &Counts) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -82,8 +95,26 @@ fn answer(mut stream: &TcpStream) -> Option<()> {
         ),
         "/silent" => {
             // Until the client gives up.
+            counts.asked.fetch_add(1, Ordering::Relaxed);
             let _ = stream.read(&mut [0]);
+            counts.given_up.fetch_add(1, Ordering::Relaxed);
             return None;
+        }
+        "/parts" | "/half" | "/endless" => {
+            let begin = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n";
+            stream.write_all(begin.as_bytes()).ok()?;
+            let count = if path == "/endless" { 100_000 } else { 20 };
+            for n in 0..count {
+                let chunk = format!("320\r\n{}\r\n", letter(n).to_string().repeat(800));
+                stream.write_all(chunk.as_bytes()).ok()?;
+                if path == "/endless" {
+                    counts.chunks.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if path == "/half" {
+                return None;
+            }
+            return stream.write_all(b"0\r\nx-sum: 7\r\n\r\n").ok();
         }
         "/cut" => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
@@ -98,8 +129,13 @@ fn answer(mut stream: &TcpStream) -> Option<()> {
     stream.write_all(&[head.as_bytes(), &body].concat()).ok()
 }
 
+/// What a part consists of.
+fn letter(part: usize) -> char {
+    char::from(b'a' + (part % 26) as u8)
+}
+
 /// Starts a node with a guest that may connect to these.
-fn node(connect: &[&str]) -> (Node, Puppet) {
+pub(crate) fn node(connect: &[&str]) -> (Node, Puppet) {
     let all = ["*:*", "0.0.0.0/0:*", "[::]/0:*"];
     let node = guests::node_with(|config| config.limits = granted(&all));
     deploy(&node, "puppet", &puppet::text(1));
@@ -108,7 +144,7 @@ fn node(connect: &[&str]) -> (Node, Puppet) {
     (node, puppet)
 }
 
-fn guest(node: &Node, connect: &[&str]) -> Puppet {
+pub(crate) fn guest(node: &Node, connect: &[&str]) -> Puppet {
     let limits = Limits {
         message_bytes: 2_000,
         ..granted(connect)
@@ -116,7 +152,7 @@ fn guest(node: &Node, connect: &[&str]) -> Puppet {
     wasi::puppet(node, limits)
 }
 
-fn granted(connect: &[&str]) -> Limits {
+pub(crate) fn granted(connect: &[&str]) -> Limits {
     let connect: Vec<Destination> = connect.iter().map(|to| to.parse().unwrap()).collect();
     Limits {
         grants: Arc::new(Grants {
@@ -152,7 +188,7 @@ fn fetch(guest: &Puppet, head: &[(&str, Value)], body: &[u8]) -> Result<(u16, St
     Ok((status as u16, String::from_utf8(rest.to_vec()).unwrap()))
 }
 
-fn get(guest: &Puppet, url: &str) -> Result<(u16, String), String> {
+pub(crate) fn get(guest: &Puppet, url: &str) -> Result<(u16, String), String> {
     fetch(guest, &[("url", url.into())], b"")
 }
 
@@ -322,13 +358,19 @@ fn a_guest_that_ends_leaves_the_client_in_order() {
     let ending = self::guest(&node, &["127.0.0.1:*"]);
     let client = node.find("exuvia.http").unwrap();
     let mut bytes = Vec::new();
-    let head = vec![("url".into(), server.url("/silent").into())];
+    let head = vec![
+        ("url".into(), server.url("/silent").into()),
+        ("timeout_ms".into(), 600_000.into()),
+    ];
     rmpv::encode::write_value(&mut bytes, &Value::Map(head)).unwrap();
     for _ in 0..50 {
         ending.request(client, REQUEST, &bytes).ok();
     }
+    let is_50 = |count: &AtomicUsize| count.load(Ordering::Relaxed) == 50;
+    eventually("all are there", || is_50(&server.silent.asked));
     ending.kill();
-    ending.wait_for_end();
+    // Long before their timeout.
+    eventually("they are given up", || is_50(&server.silent.given_up));
     assert_eq!(get(&guest, &server.url("/none")), Ok((404, String::new())));
     node.halt();
 }
@@ -370,5 +412,120 @@ fn one_process_does_not_take_all_places() {
     let error = get(&greedy, &server.url("/none")).unwrap_err();
     assert!(error.starts_with("limit: "), "{error}");
     assert_eq!(get(&other, &server.url("/none")), Ok((404, String::new())));
+    node.halt();
+}
+
+#[test]
+fn responses_that_are_not_received_do_not_pile_up() {
+    let server = Server::start();
+    let (node, other) = node(&["127.0.0.1:*"]);
+    let limits = Limits {
+        message_bytes: 10_000,
+        mailbox_bytes: 50_000,
+        ..granted(&["127.0.0.1:*"])
+    };
+    let lazy = wasi::puppet(&node, limits);
+    let client = node.find("exuvia.http").unwrap();
+    let mut bytes = Vec::new();
+    let head = vec![("url".into(), server.url("/large").into())];
+    rmpv::encode::write_value(&mut bytes, &Value::Map(head)).unwrap();
+    let references: Vec<u64> = (0..100)
+        .map(|_| lazy.request(client, REQUEST, &bytes).ok().reference)
+        .collect();
+    // All have a reply, and the responses among them fit into its mailbox.
+    let mut responses = 0;
+    for reference in &references {
+        let mode = exuvia_node::abi::receive::REFERENCE;
+        let arguments = [puppet::HEADER, puppet::BUFFER, 0, 20_000, mode.into()];
+        let mut arguments = arguments.to_vec();
+        arguments.push(reference.cast_signed());
+        // They are looked at only: there is no room for them.
+        let looked = lazy.act("receive", &arguments, b"");
+        match looked.tag {
+            RESPONSE => responses += 1,
+            REFUSED => {}
+            other => panic!("{other}: {looked:?}"),
+        }
+    }
+    assert!((1..=16).contains(&responses), "{responses}");
+    assert_eq!(get(&other, &server.url("/none")), Ok((404, String::new())));
+    node.halt();
+}
+
+/// Asks for the head of a response; returns the reply.
+fn open(guest: &Puppet, url: &str, timeout: u64) -> puppet::Done {
+    let mut bytes = Vec::new();
+    let head = vec![
+        ("url".into(), url.into()),
+        ("stream".into(), true.into()),
+        ("timeout_ms".into(), timeout.into()),
+    ];
+    rmpv::encode::write_value(&mut bytes, &Value::Map(head)).unwrap();
+    let client = guest.node.find("exuvia.http").unwrap();
+    guest.call(client, REQUEST, &bytes, ROOM, 20_000).ok()
+}
+
+const STREAM: u32 = 0xffff_ff12;
+const PART: u32 = 0xffff_ff16;
+const END: u32 = 0xffff_ff17;
+const CLOSED: u32 = 0xffff_ff18;
+const READ: u32 = 0xffff_ff19;
+
+#[test]
+fn a_response_is_read_in_parts() {
+    let server = Server::start();
+    let (node, guest) = node(&["127.0.0.1:*"]);
+    let before = node.system().table.alive();
+    let opened = open(&guest, &server.url("/parts"), 10_000);
+    assert_eq!(opened.tag, STREAM, "{opened:?}");
+    let body = opened.sender;
+    let all: String = (0..20).map(|n| letter(n).to_string().repeat(800)).collect();
+    let mut read = Vec::new();
+    while read.len() < all.len() {
+        let part = guest.call(body, READ, b"", ROOM, 20_000).ok();
+        assert_eq!(part.tag, PART, "{part:?}");
+        read.extend_from_slice(part.payload());
+    }
+    assert_eq!(String::from_utf8(read).unwrap(), all);
+    let end = guest.call(body, READ, b"", ROOM, 20_000).ok();
+    assert_eq!(end.tag, END);
+    assert_eq!(end.payload(), b"\x81\xa8trailers\x91\x92\xa5x-sum\xa17");
+    eventually("nothing is left", || node.system().table.alive() == before);
+    // Or it comes by itself.
+    let body = open(&guest, &server.url("/half"), 10_000).sender;
+    guest.send(body, READ, b"").ok();
+    let mut read = 0;
+    while read < all.len() {
+        let part = guest.wait();
+        assert_eq!((part.sender, part.tag), (body, PART), "{part:?}");
+        read += part.payload().len();
+        guest.reply(body, part.message, 0, b"").ok();
+    }
+    // And is never complete when it was cut off.
+    let end = guest.wait();
+    assert_eq!((end.sender, end.tag), (body, CLOSED), "{end:?}");
+    eventually("nothing is left", || node.system().table.alive() == before);
+    node.halt();
+}
+
+#[test]
+fn a_server_waits_for_whoever_reads_its_response() {
+    let server = Server::start();
+    let (node, guest) = node(&["127.0.0.1:*"]);
+    let before = node.system().table.alive();
+    let body = open(&guest, &server.url("/endless"), 1_000).sender;
+    let part = guest.call(body, READ, b"", ROOM, 20_000).ok();
+    assert_eq!(part.tag, PART);
+    // Nobody reads on, and it is given up: until then the server has sent what the system keeps for both.
+    eventually("nothing is left", || node.system().table.alive() == before);
+    let sent = server.silent.chunks.load(Ordering::Relaxed) * 800;
+    assert!(sent < 32 << 20, "{sent} bytes were taken");
+    // The end of the process ends it as well.
+    let body = open(&guest, &server.url("/endless"), 600_000).sender;
+    assert!(node.system().is_alive(body));
+    guest.kill();
+    eventually("nothing is left", || {
+        node.system().table.alive() == before - 1
+    });
     node.halt();
 }

@@ -496,6 +496,44 @@ fn a_process_that_does_not_acknowledge_gets_no_more() {
 }
 
 #[test]
+fn what_is_larger_than_the_mailbox_of_its_owner_closes_a_socket() {
+    let tiny = r#"
+[modules.tiny]
+path = "echo.wasm"
+[modules.tiny.limits]
+mailbox_bytes = "4KiB"
+[[listen]]
+address = "127.0.0.1:0"
+[[listen.routes]]
+path = "/tiny"
+module = "tiny"
+[[listen]]
+address = "127.0.0.1:0"
+protocol = "tcp"
+module = "tiny"
+"#;
+    let (app, ..) = boot_with(&format!("{LISTEN}{tiny}"));
+    let before = alive(&app);
+    let (http, tcp) = (app.node().addresses()[2], app.node().addresses()[3]);
+    let mut socket = socket(http, "/tiny");
+    assert_eq!(ask(&mut socket, "hello"), "hello");
+    socket
+        .send(Message::Binary(vec![7; 20_000].into()))
+        .unwrap();
+    let why = "the message is larger than the mailbox of the process";
+    assert_eq!(closed(&mut socket), (1009, why.into()));
+    // All at once: as much is read.
+    let mut stream = connected(tcp);
+    stream.write_all(&[7; 16_000]).unwrap();
+    let mut echoed = Vec::new();
+    let _ = stream.read_to_end(&mut echoed);
+    assert!(echoed.len() < 16_000, "{}", echoed.len());
+    drop((socket, stream));
+    eventually("nothing is left", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+#[test]
 fn a_node_that_stops_says_goodbye() {
     let (app, http, _) = boot();
     let mut socket = socket(http, "/room");

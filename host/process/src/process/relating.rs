@@ -212,14 +212,31 @@ impl<G: 'static> Process<G> {
         tag: u32,
         payload: Payload,
     ) {
+        let reply = self.begin_reply(to, reference, tag, payload);
+        let _ = self.send_signal(system, to, reply);
+    }
+
+    /// Does the same with a reply that a process is charged for until it is received or dropped.
+    pub fn reply_charged(
+        &mut self,
+        system: &System<G>,
+        (to, reference): (Pid, u64),
+        tag: u32,
+        payload: Payload,
+        charge: Charge,
+    ) {
+        let reply = self.begin_reply(to, reference, tag, payload);
+        let _ = self.send_charged(system, to, reply, charge);
+    }
+
+    fn begin_reply(&mut self, to: Pid, reference: u64, tag: u32, payload: Payload) -> Signal {
         if let Some(relations) = &mut self.relations {
             relations.watchers.remove((to, reference));
         }
-        let envelope = Envelope {
+        Signal::Message(Envelope {
             reference,
             kind: Kind::Reply,
             ..Envelope::message(self.pid, tag, payload)
-        };
-        let _ = self.send_signal(system, to, Signal::Message(envelope));
+        })
     }
 }

@@ -1,0 +1,221 @@
+//! Sockets and bodies from which the guest reads, in the in-memory host.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use super::{HTTP_CLIENT, World, deliver, world};
+use crate::socket::{self, Event, Opened, Socket};
+use crate::{Kind, Message, Pid, Reason, http, tag};
+
+/// What arrives at a socket and has not been read.
+#[derive(Debug, Default)]
+pub(super) struct Arriving {
+    parts: VecDeque<(u32, Vec<u8>)>,
+    /// The references of those who wait for it.
+    readers: VecDeque<u64>,
+    is_pushed: bool,
+}
+
+/// Puts a request of HTTP into the mailbox whose body arrives in parts: from the socket that is returned, with
+/// [`deliver_part`] and [`deliver_end`]. The reference is for [`response_to`](super::response_to).
+///
+/// ```
+/// use exuvia::http::Request;
+/// use exuvia::testing;
+/// let (socket, reference) = testing::deliver_http_in_parts(&Request::new("PUT", "/"));
+/// # let _ = (socket, reference);
+/// ```
+pub fn deliver_http_in_parts(request: &http::Request) -> (Socket, u64) {
+    let socket = new_socket(false);
+    let reference = world(World::next);
+    let request = request.clone().with_rest(socket);
+    deliver(Message {
+        kind: Kind::Request,
+        sender: socket.pid(),
+        reference,
+        tag: tag::HTTP_REQUEST,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(request.encode().unwrap_or_else(|error| panic!("{error}"))),
+    });
+    (socket, reference)
+}
+
+/// Puts the response to a request to the outside into the mailbox whose body arrives in parts: from the socket that is
+/// returned. See [`Fetch::stream`](crate::http::Fetch::stream).
+///
+/// ```
+/// use exuvia::http::{Fetch, Response};
+/// use exuvia::testing::{self, Effect};
+/// let _fetching = Fetch::get("https://example.com/").stream().unwrap();
+/// let effects = testing::effects();
+/// let Effect::Request { to: testing::HTTP_CLIENT, reference, .. } = effects[0] else { panic!() };
+/// let socket = testing::deliver_fetched_in_parts(reference, &Response::new(200));
+/// testing::deliver_part(socket, exuvia::socket::Event::End);
+/// ```
+pub fn deliver_fetched_in_parts(reference: u64, response: &http::Response) -> Socket {
+    let socket = new_socket(false);
+    let (_, payload) = response.encode().unwrap_or_else(|error| panic!("{error}"));
+    deliver_reply(socket.pid(), reference, tag::HTTP_STREAM, payload);
+    socket
+}
+
+/// Puts what came of [`Connect::send`](crate::socket::Connect::send) into the mailbox: a socket, which is returned, or the text
+/// of an error as `guest-sdk/io.md` has it. The reference is in the [`Effect::Request`](super::Effect::Request) to
+/// [`HTTP_CLIENT`].
+///
+/// ```
+/// use exuvia::socket::Connect;
+/// use exuvia::testing::{self, Effect};
+/// let _connecting = Connect::to("tcp://10.0.0.7:1234").send().unwrap();
+/// let effects = testing::effects();
+/// let Effect::Request { to: testing::HTTP_CLIENT, reference, .. } = effects[0] else { panic!() };
+/// let socket = testing::deliver_connected(reference, Ok("tcp"));
+/// # let _ = socket;
+/// ```
+pub fn deliver_connected(reference: u64, came: Result<&str, &str>) -> Option<Socket> {
+    match came {
+        Ok(kind) => {
+            let opened = Opened {
+                kind: kind.to_owned(),
+                peer: "127.0.0.1:1".to_owned(),
+                reference: None,
+            };
+            // A socket that is read on request is one from the first request on.
+            let socket = new_socket(true);
+            let (tag, payload) = socket::encode(Event::Open(opened));
+            deliver_reply(socket.pid(), reference, tag, payload);
+            Some(socket)
+        }
+        Err(text) => {
+            deliver_reply(HTTP_CLIENT, reference, tag::REFUSED, text.into());
+            None
+        }
+    }
+}
+
+/// Has something arrive at a socket of [`deliver_http_in_parts`], [`deliver_fetched_in_parts`] or [`deliver_connected`]: it
+/// waits until the guest reads it, or comes to its `handle_socket`.
+///
+/// ```
+/// use exuvia::http::Request;
+/// use exuvia::socket::Event;
+/// use exuvia::testing;
+/// let (socket, _) = testing::deliver_http_in_parts(&Request::new("PUT", "/"));
+/// testing::deliver_part(socket, Event::Data(b"one".to_vec()));
+/// testing::deliver_part(socket, Event::End);
+/// assert_eq!(testing::unread(socket), 2);
+/// ```
+pub fn deliver_part(socket: Socket, event: Event) {
+    arrive(socket, socket::encode(event));
+}
+
+/// Has the body end with these trailers.
+///
+/// ```
+/// # use exuvia::{http::Request, testing};
+/// let (socket, _) = testing::deliver_http_in_parts(&Request::new("PUT", "/"));
+/// testing::deliver_end(socket, &[("x-sum", "7")]);
+/// ```
+pub fn deliver_end(socket: Socket, trailers: &[(&str, &str)]) {
+    arrive(socket, (tag::SOCKET_END, socket::encode_trailers(trailers)));
+}
+
+/// Returns how much has arrived at a socket that the guest has not read.
+///
+/// ```
+/// # use exuvia::{http::Request, testing};
+/// let (socket, _) = testing::deliver_http_in_parts(&Request::new("PUT", "/"));
+/// assert_eq!(testing::unread(socket), 0);
+/// ```
+pub fn unread(socket: Socket) -> usize {
+    world(|world| {
+        world
+            .arriving
+            .get(&socket.pid())
+            .map_or(0, |arriving| arriving.parts.len())
+    })
+}
+
+fn new_socket(is_pushed: bool) -> Socket {
+    world(|world| {
+        let number = u32::try_from(world.next()).unwrap_or(u32::MAX);
+        let pid = Pid::from_parts(1, FIRST.saturating_add(number).into());
+        let arriving = Arriving {
+            is_pushed,
+            ..Arriving::default()
+        };
+        world.arriving.insert(pid, arriving);
+        Socket::from_pid(pid)
+    })
+}
+
+/// The pids of sockets are above those that tests make up.
+const FIRST: u32 = 1 << 24;
+
+fn arrive(socket: Socket, part: (u32, Vec<u8>)) {
+    world(|world| {
+        let arriving = world.arriving.entry(socket.pid()).or_default();
+        arriving.parts.push_back(part);
+    });
+    pass_on(socket.pid());
+}
+
+/// Takes a SOCKET_READ of the guest: a message, or a request with this reference.
+pub(super) fn read(to: Pid, reference: Option<u64>) {
+    let is_known = world(|world| {
+        let arriving = world.arriving.get_mut(&to);
+        if let Some(arriving) = arriving {
+            arriving.is_pushed = reference.is_none();
+            arriving.readers.extend(reference);
+            return true;
+        }
+        false
+    });
+    if is_known {
+        pass_on(to);
+    }
+}
+
+/// Hands on what has arrived to those who want it.
+fn pass_on(pid: Pid) {
+    loop {
+        let next = world(|world| {
+            let arriving = world.arriving.get_mut(&pid)?;
+            let reader = match arriving.is_pushed {
+                true => None,
+                false => Some(*arriving.readers.front()?),
+            };
+            let part = arriving.parts.pop_front()?;
+            if reader.is_some() {
+                arriving.readers.pop_front();
+            }
+            Some((reader, part))
+        });
+        match next {
+            None => return,
+            Some((Some(reference), (tag, payload))) => deliver_reply(pid, reference, tag, payload),
+            Some((None, (tag, payload))) => {
+                let reference = world(World::next);
+                deliver(Message {
+                    kind: Kind::Request,
+                    sender: pid,
+                    reference,
+                    tag,
+                    reason: Reason::NORMAL,
+                    payload: Cow::Owned(payload),
+                });
+            }
+        }
+    }
+}
+
+fn deliver_reply(sender: Pid, reference: u64, tag: u32, payload: Vec<u8>) {
+    deliver(Message {
+        kind: Kind::Reply,
+        sender,
+        reference,
+        tag,
+        reason: Reason::NORMAL,
+        payload: Cow::Owned(payload),
+    });
+}
