@@ -2,7 +2,7 @@
 //! batches; and however many there are, all are told within the time that there is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -19,6 +19,7 @@ pub(crate) struct Drain {
     open: AtomicUsize,
     /// A permit for each socket that is to end now.
     ends: Semaphore,
+    is_running: AtomicBool,
 }
 
 /// A socket that is open.
@@ -30,6 +31,7 @@ impl Drain {
         Arc::new(Drain {
             open: AtomicUsize::new(0),
             ends: Semaphore::new(0),
+            is_running: AtomicBool::new(false),
         })
     }
 
@@ -42,6 +44,7 @@ impl Drain {
     /// Ends the sockets, `per_s` in a second, or more if they would not all be told within `time` otherwise. Does not
     /// return: one that is opened meanwhile is to end as well.
     pub(crate) async fn run(&self, per_s: u32, time: Duration) {
+        self.is_running.store(true, Ordering::Relaxed);
         let open = self.open.load(Ordering::Relaxed);
         let (batch, pause) = batches(open, per_s, time);
         loop {
@@ -52,6 +55,11 @@ impl Drain {
 }
 
 impl Drained {
+    /// Returns whether the node stops, so that there is not much time for a client's end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.is_running.load(Ordering::Relaxed)
+    }
+
     /// Waits until this socket is to end.
     pub(crate) async fn turn(&self) {
         // It is never closed.

@@ -425,7 +425,7 @@ impl<G: Send + 'static> Gateway<G> {
                             serve::connection(&shared, &address, client, &held, stopping).await;
                         }
                         Protocol::Tcp(owner) => {
-                            tcp::connection(&shared, &address, owner, client, stopping).await;
+                            tcp::connection(&shared, &address, owner, client).await;
                         }
                     }
                     drop(held);

@@ -73,7 +73,6 @@ pub(crate) async fn connection<G: Send + 'static>(
         peer,
         is_encrypted,
         held: held.clone(),
-        stopping: stopping.clone(),
         activity: activity.clone(),
     });
     let service = {
@@ -176,7 +175,6 @@ struct Serving<G: 'static> {
     peer: Peer,
     is_encrypted: bool,
     held: Arc<Held>,
-    stopping: watch::Receiver<bool>,
     activity: Arc<Activity>,
 }
 
@@ -500,7 +498,6 @@ impl<G: Send + 'static> Serving<G> {
                 let socket = Socket {
                     connection: self.process.clone(),
                     limits: limits.clone(),
-                    stopping: self.stopping.clone(),
                     drained: self.shared.drain.enter(),
                     kept: Some(replied.kept),
                     used: replied.used,

@@ -17,7 +17,6 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
@@ -122,7 +121,6 @@ pub(crate) fn accepted(accept: Accept, headers: &HeaderMap) -> Result<Answer, St
 pub(crate) struct Socket<G: 'static> {
     pub(crate) connection: Arc<Connection<G>>,
     pub(crate) limits: ConnectionLimits,
-    pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) drained: Drained,
     /// The process that was started for it.
     pub(crate) kept: Option<Kept<G>>,
@@ -249,7 +247,7 @@ where
     G: Send + 'static,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let is_stopping = *socket.stopping.borrow();
+    let is_stopping = socket.drained.is_stopping();
     let reading = if is_stopping {
         STOPPING
     } else {

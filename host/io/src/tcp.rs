@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use exuvia_process::Payload;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, PortEvent};
@@ -31,7 +30,6 @@ pub(crate) async fn connection<G: Send + 'static>(
     address: &Arc<Address>,
     owner: &Owner,
     (stream, peer): (Stream, Peer),
-    stopping: watch::Receiver<bool>,
 ) {
     let limits = address.settings.load().0.limits.clone();
     let Ok(connection) = Connection::start(&shared.system, &shared.guests, &shared.limits) else {
@@ -53,8 +51,7 @@ pub(crate) async fn connection<G: Send + 'static>(
         }
     };
     connection.open(owner, head::opened("tcp", None, peer));
-    let ends = (shared.drain.enter(), stopping);
-    serve(&connection, stream, &limits, ends).await;
+    serve(&connection, stream, &limits, &shared.drain.enter()).await;
 }
 
 /// Serves an open connection, whichever side has made it, until it ends.
@@ -62,7 +59,7 @@ pub(crate) async fn serve<G: Send + 'static>(
     connection: &Connection<G>,
     stream: Stream,
     limits: &ConnectionLimits,
-    (drained, stopping): (Drained, watch::Receiver<bool>),
+    drained: &Drained,
 ) {
     let mut serving = Serving {
         connection,
@@ -73,7 +70,7 @@ pub(crate) async fn serve<G: Send + 'static>(
         has_written_all: false,
         is_killed: false,
     };
-    let (reason, is_told) = serving.run(&drained).await;
+    let (reason, is_told) = serving.run(drained).await;
     connection.set_reason(reason);
     let mut stream = serving.stream;
     let (has_read_all, is_killed) = (serving.has_read_all, serving.is_killed);
@@ -81,7 +78,7 @@ pub(crate) async fn serve<G: Send + 'static>(
         if reason != "closed" || is_killed {
             return;
         }
-        let time = if *stopping.borrow() {
+        let time = if drained.is_stopping() {
             STOPPING
         } else {
             limits.reading

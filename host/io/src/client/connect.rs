@@ -10,7 +10,6 @@ use exuvia_process::Grants;
 use hyper::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{HeaderMap, Uri};
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
@@ -141,10 +140,10 @@ impl<G: Send + 'static> Shared<G> {
         let told = head::opened_outside(open.kind, Peer::Tcp(open.peer), open.protocol.as_deref());
         connection.open_as_reply(port, (owner, reference), (SOCKET_OPEN, told));
         // When the node stops, they end with their owners: no turn of theirs comes.
-        let ((_stops, stopping), drained) = (watch::channel(false), Drain::new().enter());
+        let drained = Drain::new().enter();
         match open.opened {
             Opened::Bytes(stream) => {
-                tcp::serve(&connection, stream, &open.limits, (drained, stopping)).await;
+                tcp::serve(&connection, stream, &open.limits, &drained).await;
             }
             Opened::Datagrams(socket) => {
                 udp::serve(&connection, socket, &open.limits).await;
@@ -153,7 +152,6 @@ impl<G: Send + 'static> Shared<G> {
                 let socket = Socket {
                     connection: Arc::new(connection),
                     limits: open.limits,
-                    stopping,
                     drained,
                     kept: None,
                     used: None,
