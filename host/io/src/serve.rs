@@ -336,7 +336,8 @@ impl<G: Send + 'static> Serving<G> {
         let lingers = !asked.headers.contains_key(EXPECT);
         let (failed, mut failure) = oneshot::channel();
         let under_way = self.activity.begin(asked.version == Version::HTTP_2);
-        let held = self.held.clone();
+        // A process with a key is not idle as long as it reads.
+        let held = (self.held.clone(), used.clone());
         pollers::spawn(async move {
             reader.receive(failed, lingers).await;
             drop((under_way, held));
@@ -384,7 +385,7 @@ impl<G: Send + 'static> Serving<G> {
         recipient: &Recipient,
         parameters: &[(String, String)],
         headers: &HeaderMap,
-    ) -> Result<(Receiver, Option<Use>), Answer> {
+    ) -> Result<(Receiver, Option<Arc<Use>>), Answer> {
         let receiver = match recipient {
             Recipient::Existing(existing) => {
                 let found = self.shared.existing(existing, &self.address);
@@ -396,7 +397,7 @@ impl<G: Send + 'static> Serving<G> {
                 let name = key.fill(parameters);
                 let found = self.shared.keyed.find(&name, module, *idle).await;
                 let found = found.map_err(|error| self.not_started(&error, headers))?;
-                return Ok((Receiver::Process(found.pid), Some(found)));
+                return Ok((Receiver::Process(found.pid), Some(Arc::new(found))));
             }
         };
         Ok((receiver, None))
@@ -547,7 +548,7 @@ impl<G: Send + 'static> Serving<G> {
 struct Replied<G: 'static> {
     outcome: Outcome,
     kept: Kept<G>,
-    used: Option<Use>,
+    used: Option<Arc<Use>>,
 }
 
 /// The response to a request whose process is late.

@@ -124,7 +124,7 @@ pub(crate) struct Socket<G: 'static> {
     pub(crate) drained: Drained,
     /// The process that was started for it.
     pub(crate) kept: Option<Kept<G>>,
-    pub(crate) used: Option<Use>,
+    pub(crate) used: Option<Arc<Use>>,
 }
 
 /// Why a socket ends: what the client gets, and what the owner is told.

@@ -70,7 +70,7 @@ pub(crate) struct Sending<G: 'static> {
     pub(crate) limits: ConnectionLimits,
     pub(crate) drained: Drained,
     pub(crate) kept: Kept<G>,
-    pub(crate) used: Option<Use>,
+    pub(crate) used: Option<Arc<Use>>,
 }
 
 /// Begins a body. It has a process of its own, to which the owner sends the parts.

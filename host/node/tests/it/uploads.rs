@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// and 48, and at 56 how many bodies were not complete. The method says what it does:
 ///
 /// - `PUT` has the body come by itself, `POST` asks for each part, `DELETE` has it come and acknowledges nothing;
-/// - `PATCH` responds with 413 and reads nothing, `OPTIONS` does nothing;
+/// - `LINK` responds at once and has it come by itself; `PATCH` responds with 413 and reads nothing, `OPTIONS` does nothing;
 /// - `GET` is responded to at once.
 ///
 /// The response is both numbers, as little-endian bytes, the digit of bodies that were not complete, `version`, and the
@@ -81,6 +81,9 @@ fn guest(version: char, on_data: &str, after_request: &str) -> String {
         (i64.store (i32.const 16) (i64.const 0))
         (i64.store (i32.const 24) (i64.const 0))
         (if (i32.or (i32.eq (local.get $method) (i32.const 0x5550)) (i32.eq (local.get $method) (i32.const 0x4544))) (then
+          (drop (call $send (i32.const 72) (i32.const 0xffffff19) (i32.const 0) (i32.const 0)))))
+        (if (i32.eq (local.get $method) (i32.const 0x494c)) (then
+          (call $respond (i32.const 0))
           (drop (call $send (i32.const 72) (i32.const 0xffffff19) (i32.const 0) (i32.const 0)))))
         (if (i32.eq (local.get $method) (i32.const 0x4f50)) (then
           (drop (call $request (i32.const 72) (i32.const 0xffffff19) (i32.const 0) (i32.const 0) (i32.const 120)))))
@@ -457,6 +460,30 @@ fn a_response_may_come_before_the_body() {
     let ended = (0..1_000).any(|_| long.0.write_all(&[7; 1 << 20]).is_err());
     assert!(ended, "it may send a gigabyte that nobody wants");
     drop((client, long));
+    eventually("nothing is left", || alive(&app) == before);
+    app.stop(PATIENCE);
+}
+
+#[test]
+fn a_process_may_read_on_after_its_response() {
+    let (app, address) = boot();
+    let before = alive(&app);
+    let mut client = Client::new(address);
+    client.begin("LINK", "/key/9", "content-length: 10");
+    assert_eq!(client.seen().bytes, 0, "the response comes first");
+    client.send(b"hello");
+    // Much longer than a process with a key is idle: as long as it reads, it is not.
+    std::thread::park_timeout(Duration::from_millis(1_500));
+    client.send(b"again");
+    let mut other = Client::new(address);
+    eventually("it has all", || {
+        other.begin("GET", "/key/9", "");
+        other.seen().bytes == 10
+    });
+    // The connection goes on.
+    client.begin("GET", "/store", "");
+    client.seen();
+    drop((client, other));
     eventually("nothing is left", || alive(&app) == before);
     app.stop(PATIENCE);
 }
