@@ -64,6 +64,7 @@
 //! | [`tag::REFUSED`] (`u32::MAX`) | in a reply: the request was rejected; the payload says why, as text |
 //! | [`tag::HTTP_REQUEST`], [`tag::HTTP_RESPONSE`] | a request of HTTP and the reply to it: see [`http`] |
 //! | `tag::HTTP_STREAM`, `tag::SOCKET_...` | sockets and responses in parts: see [`socket`] |
+//! | `tag::CHANNEL_...` | what sessions and presence lists send each other: see [`channel`] |
 //! | anything else | yours: an actor receives it in [`Actor::handle_info`] |
 //!
 //! # Off the host
@@ -78,6 +79,7 @@ extern crate self as exuvia;
 mod actor;
 mod address;
 mod bytes;
+pub mod channel;
 mod codec;
 mod context;
 mod error;

@@ -78,6 +78,33 @@ pub const SOCKET_CLOSE: u32 = io::SOCKET_CLOSE;
 /// assert_eq!(exuvia::tag::SOCKET_READ, 0xffff_ff19);
 /// ```
 pub const SOCKET_READ: u32 = io::SOCKET_READ;
+/// An event of a channel, for all who have joined its topic or for one of them; see [`channel`](crate::channel).
+///
+/// ```
+/// assert_eq!(exuvia::tag::CHANNEL_EVENT, 0xffff_ff40);
+/// ```
+pub const CHANNEL_EVENT: u32 = 0xffff_ff40;
+
+/// A session is present in a topic, or is not any more; see [`channel::Presence`](crate::channel::Presence).
+///
+/// ```
+/// assert_eq!(exuvia::tag::CHANNEL_TRACK, 0xffff_ff41);
+/// ```
+pub const CHANNEL_TRACK: u32 = 0xffff_ff41;
+
+/// A timer of a session: it asks to be present once more; see [`channel`](crate::channel).
+///
+/// ```
+/// assert_eq!(exuvia::tag::CHANNEL_RETRY, 0xffff_ff42);
+/// ```
+pub const CHANNEL_RETRY: u32 = 0xffff_ff42;
+
+/// A timer of the process that has a [`channel::Presence`](crate::channel::Presence): all get the whole list once more.
+///
+/// ```
+/// assert_eq!(exuvia::tag::CHANNEL_REPEAT, 0xffff_ff43);
+/// ```
+pub const CHANNEL_REPEAT: u32 = 0xffff_ff43;
 
 /// The tag of a timer that an `async` handler awaits; not visible elsewhere.
 pub(crate) const AWAITED: u32 = u32::MAX - 1;

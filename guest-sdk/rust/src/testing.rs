@@ -149,6 +149,8 @@ struct World {
     /// Whether the next call that would wait fails with LIMIT.
     refuses: bool,
     effects: Vec<Effect>,
+    /// Processes whose mailboxes are full.
+    full: BTreeSet<Pid>,
     answers: VecDeque<Result<Vec<u8>, Reason>>,
     names: BTreeMap<String, Pid>,
     groups: BTreeMap<String, BTreeSet<Pid>>,
@@ -178,6 +180,7 @@ impl World {
             mailbox: VecDeque::new(),
             refuses: false,
             effects: Vec::new(),
+            full: BTreeSet::new(),
             answers: VecDeque::new(),
             names: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -264,6 +267,19 @@ pub fn deliver_unknown(payload: &[u8]) {
 /// ```
 pub fn refuse_wait() {
     world(|world| world.refuses = true);
+}
+
+/// Fills the mailbox of another process: what is sent to it fails with [`Error::MailboxFull`], and it misses what is
+/// published.
+///
+/// ```
+/// use exuvia::{Error, Pid, testing};
+/// let slow = Pid::from_parts(1, 2);
+/// testing::fill_mailbox(slow);
+/// assert_eq!(slow.send(&1), Err(Error::MailboxFull));
+/// ```
+pub fn fill_mailbox(pid: Pid) {
+    world(|world| world.full.insert(pid));
 }
 
 /// Puts a typed message into the mailbox, as [`Pid::send`] does.

@@ -33,7 +33,7 @@ pub(crate) fn plain(status: StatusCode, more: &str) -> Answer {
     with_body(status, "text/plain; charset=utf-8", text)
 }
 
-fn with_body(status: StatusCode, kind: &'static str, text: String) -> Answer {
+pub(crate) fn with_body(status: StatusCode, kind: &'static str, text: String) -> Answer {
     let mut answer = Response::new(Either::Left(Full::new(Bytes::from(text))));
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static(kind);

@@ -2,18 +2,44 @@
 
 mod beneath;
 
+use std::hash::BuildHasher as _;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use foldhash::fast::FixedState;
 use http_body_util::{Either, Empty};
 use hyper::body::Bytes;
-use hyper::header::{IF_RANGE, RANGE};
+use hyper::header::{ALLOW, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
 use hyper::http::request::Parts;
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use tower_http::services::{ServeDir, ServeFile};
 
 use self::beneath::Beneath;
-use crate::answer::{Answer, plain};
+use crate::answer::{Answer, plain, with_body};
+use crate::settings::BuiltinFile;
+
+/// Serves a file of the node itself, if the client does not have it already.
+pub(crate) fn builtin(file: &BuiltinFile, asked: &Parts) -> Answer {
+    if !matches!(asked.method, Method::GET | Method::HEAD) {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "");
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        answer.headers_mut().insert(ALLOW, allowed);
+        return answer;
+    }
+    let tag = format!("\"{:x}\"", FixedState::default().hash_one(file.text));
+    let known = asked.headers.get(IF_NONE_MATCH);
+    let mut answer = match known.is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        true => with_body(StatusCode::NOT_MODIFIED, file.kind, String::new()),
+        false => with_body(StatusCode::OK, file.kind, file.text.to_owned()),
+    };
+    // Asked for again each time, so that client and node are of the same version.
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(ETAG, tag);
+    }
+    answer
+}
 
 /// Serves a file, or with `below` the file with this path below a folder: its `index.html`, if the path ends with a slash.
 pub(crate) async fn serve(path: &Path, below: Option<&str>, asked: &Parts) -> Answer {

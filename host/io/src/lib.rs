@@ -48,6 +48,7 @@ pub use inherited::InheritedSockets;
 pub use listener::ListenAddress;
 pub use pollers::{Poller, Pollers, Signal};
 pub use settings::{
-    ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route, Target,
+    BuiltinFile, ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route,
+    Target,
 };
 pub use tls::Certificate;

@@ -240,6 +240,7 @@ impl<G: Send + 'static> Serving<G> {
         let recipient = match &route.target {
             Target::Process(recipient) => recipient,
             Target::Redirect(to) => return redirect(&to.fill_url(&parameters)),
+            Target::Builtin(file) => return files::builtin(file, &parts),
             Target::File(path) => {
                 let file = files::serve(path, None, &parts).await;
                 return browser::of_file(&routes[index].response_headers, file);

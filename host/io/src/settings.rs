@@ -114,8 +114,27 @@ pub enum Target {
     Redirect(Pattern),
     /// This file is served.
     File(PathBuf),
+    /// This file of the node itself is served.
+    Builtin(BuiltinFile),
     /// The files below this folder are served; their path is what the last parameter has matched.
     Folder(PathBuf),
+}
+
+/// A file that is part of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuiltinFile {
+    /// Its `Content-Type`.
+    pub(crate) kind: &'static str,
+    /// What is in it.
+    pub(crate) text: &'static str,
+}
+
+impl BuiltinFile {
+    /// The client of channels: an ES module.
+    pub const CHANNEL_CLIENT: BuiltinFile = BuiltinFile {
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("../../../guest-sdk/js/exuvia.js"),
+    };
 }
 
 /// Which process gets a request.

@@ -358,7 +358,11 @@ impl<G: Send + 'static> Socket<G> {
                         continue;
                     }
                     if quiet.is_asked {
-                        return End::of_host(1001, "the other side does not answer", "timeout");
+                        // To the owner it is a connection that was lost: 1001 would be a page that was left.
+                        return End {
+                            code: 1006,
+                            ..End::of_host(1001, "the other side does not answer", "timeout")
+                        };
                     }
                     // It is still there if it answers.
                     quiet.is_asked = true;

@@ -3,7 +3,7 @@
 
 use exuvia_abi::{Pid, Priority};
 
-use crate::{Level, MAX_NORMAL_SHARE, MemoryLayout, Restart, Shutdown, Strategy};
+use crate::{Builtin, Level, MAX_NORMAL_SHARE, MemoryLayout, Restart, Shutdown, Strategy};
 
 /// A table: the keys that it may have.
 #[derive(Debug)]
@@ -158,6 +158,9 @@ pub(crate) const PERS: [(&str, PerWord); 3] = [
     ("key", PerWord::Key),
 ];
 const PERS_WORDS: [&str; 3] = words(&PERS);
+/// The words of `builtin`.
+pub(crate) const BUILTINS: [(&str, Builtin); 1] = [("exuvia.js", Builtin::ChannelClient)];
+const BUILTINS_WORDS: [&str; 1] = words(&BUILTINS);
 /// The words of `protocol`.
 pub(crate) const PROTOCOLS: [(&str, ProtocolWord); 2] =
     [("http", ProtocolWord::Http), ("tcp", ProtocolWord::Tcp)];
@@ -464,6 +467,11 @@ pub(crate) static ROUTE: Shape = Shape {
             "response_headers",
             Kind::NamedTexts,
             "With `files`: headers of what is served, such as `cache-control`.",
+        ),
+        key(
+            "builtin",
+            Kind::Choice(&BUILTINS_WORDS),
+            "The file of the node itself that is served: the client of channels for browsers.",
         ),
         key(
             "per",

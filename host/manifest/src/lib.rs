@@ -29,7 +29,9 @@ pub use checks::usable;
 pub use duration::{DURATION_FORM, parse_duration, shown_duration};
 pub use error::{ManifestError, Place, Problem};
 pub use limits::{Folder, Grants, Limits, MAX_GRANTS};
-pub use listen::{Cors, Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget, Tls};
+pub use listen::{
+    Builtin, Cors, Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget, Tls,
+};
 pub use manifest::{
     AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory, is_app_name_character,
 };

@@ -161,6 +161,8 @@ pub enum RouteTarget {
         /// Whether it is a folder.
         is_folder: bool,
     },
+    /// `builtin`: none; this file of the node itself is served.
+    Builtin(Builtin),
     /// `module`: processes of it that the node starts.
     Module {
         /// A key of [`Manifest::modules`](crate::Manifest::modules).
@@ -168,6 +170,13 @@ pub enum RouteTarget {
         /// For what each of them is started.
         per: Per,
     },
+}
+
+/// A file that every node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builtin {
+    /// `exuvia.js`: the client of channels for browsers.
+    ChannelClient,
 }
 
 /// For what a process is started.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use exuvia_engine::MemoryLayout;
 use exuvia_io::{
-    Certificate, ConnectionLimits, Cors, Existing, Listen, ListenAddress, Owner, Pattern, Protocol,
-    Recipient, Route, Target, response_headers,
+    BuiltinFile, Certificate, ConnectionLimits, Cors, Existing, Listen, ListenAddress, Owner,
+    Pattern, Protocol, Recipient, Route, Target, response_headers,
 };
-use exuvia_manifest::{self as manifest, Manifest, Per, RouteTarget};
+use exuvia_manifest::{self as manifest, Builtin, Manifest, Per, RouteTarget};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
 use exuvia_supervisor::{Restart, Shutdown, Strategy, SupervisorSpec};
 
@@ -104,6 +104,9 @@ fn target(target: &RouteTarget) -> Option<Target> {
             true => Target::Folder(path.clone()),
             false => Target::File(path.clone()),
         },
+        RouteTarget::Builtin(Builtin::ChannelClient) => {
+            Target::Builtin(BuiltinFile::CHANNEL_CLIENT)
+        }
         RouteTarget::Redirect(to) => Target::Redirect(Pattern::parse(to).ok()?),
         RouteTarget::Name(name) => existing(Existing::Name(name.clone())),
         RouteTarget::Group(group) => existing(Existing::Group(group.clone())),

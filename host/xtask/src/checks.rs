@@ -31,6 +31,15 @@ const LOOM_LONG: &str = "3";
 /// The guest library for Rust, whose unit tests run on the host.
 const SDK: &str = "guest-sdk/rust";
 
+/// Programs without which a test of the command line is skipped, and that test.
+const WANTED: [(&str, &str); 3] = [
+    ("chromium", BROWSERS),
+    ("chromedriver", BROWSERS),
+    ("node", "channels::the_client_in_javascript"),
+];
+const BROWSERS: &str =
+    "live::two_people_draw_and_chat_while_the_code_changes_and_connections_are_cut";
+
 pub(crate) fn test(long: bool) -> Result<()> {
     // The cheapest check goes first.
     tidy::run()?;
@@ -62,7 +71,14 @@ pub(crate) fn test(long: bool) -> Result<()> {
         );
         mode(shell::cargo(&root).args(["test", "--workspace"]))?;
     }
-    with_wide_memories()
+    with_wide_memories()?;
+    // The tests say it themselves, but their runner hides what a test prints that has not failed.
+    for (program, test) in WANTED {
+        if !shell::succeeds(Command::new(program).arg("--version")) {
+            println!("test: SKIPPED {test}: {program} is missing");
+        }
+    }
+    Ok(())
 }
 
 /// Runs the tests of [`LAID_OUT`] again, with wide memories.

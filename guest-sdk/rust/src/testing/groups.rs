@@ -3,7 +3,7 @@
 use exuvia_abi::Code;
 
 use super::host::{is_name, record};
-use super::{Effect, world};
+use super::{Effect, World, world};
 use crate::Pid;
 use crate::test::current;
 
@@ -76,5 +76,10 @@ pub(crate) fn publish(group: &str, tag: u32, data: &[u8]) -> i32 {
         tag,
         payload: data.to_vec(),
     });
-    group_members(group, &mut [])
+    let is_full = |world: &mut World| {
+        let members = world.groups.get(group).into_iter().flatten();
+        members.filter(|member| world.full.contains(member)).count()
+    };
+    let full = i32::try_from(world(is_full)).unwrap_or(i32::MAX);
+    group_members(group, &mut []) - full
 }

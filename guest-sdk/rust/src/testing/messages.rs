@@ -139,6 +139,9 @@ pub(crate) fn send(to: Pid, tag: u32, data: &[u8]) -> i32 {
             .call("send", |q| q.pid(to).number(tag.into()).bytes(data))
             .code();
     }
+    if world(|world| world.full.contains(&to)) {
+        return Code::MailboxFull as i32;
+    }
     let sent = record(Effect::Send {
         to,
         tag,
@@ -155,6 +158,9 @@ pub(crate) fn request(to: Pid, tag: u32, data: &[u8]) -> Result<u64, Error> {
         return node
             .call("request", |q| q.pid(to).number(tag.into()).bytes(data))
             .reference();
+    }
+    if world(|world| world.full.contains(&to)) {
+        return Err(Error::MailboxFull);
     }
     let reference = record_referenced(|reference| Effect::Request {
         to,

@@ -54,6 +54,11 @@ const PAGES: &[(&str, &str, &str)] = &[
         "HTTP, WebSockets and TCP: pages, sessions, and who gets a request",
     ),
     (
+        "channels",
+        include_str!("../../../../docs/channels.md"),
+        "browsers that share topics: publish, presence, resuming, the JavaScript client",
+    ),
+    (
         "files",
         include_str!("../../../../docs/files.md"),
         "folders, variables and arguments that a process is granted",
@@ -117,6 +122,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("names", "sharing"),
     ("groups", "sharing"),
     ("tables", "sharing"),
+    ("presence", "channels"),
     ("upgrading", "upgrade"),
     ("commands", "cli"),
     ("metrics", "api"),

@@ -76,6 +76,11 @@ fn the_gateway() {
 }
 
 #[test]
+fn the_live_board() {
+    tested("exuvia-example-live-protocol");
+}
+
+#[test]
 fn the_pipeline() {
     tested("exuvia-example-pipeline-protocol");
 }

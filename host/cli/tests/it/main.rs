@@ -10,11 +10,14 @@
 mod app;
 mod apps;
 mod book;
+mod browser;
+mod channels;
 mod dev;
 mod examples;
 mod inherited;
 mod inspecting;
 mod lines;
+mod live;
 mod mistakes;
 mod operator;
 mod pages;

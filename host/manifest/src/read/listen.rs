@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::browser;
 use super::table::{At, Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems, nearest};
-use crate::keys::{LISTEN, PERS, PROTOCOLS, PerWord, ProtocolWord, ROUTE};
+use crate::keys::{BUILTINS, LISTEN, PERS, PROTOCOLS, PerWord, ProtocolWord, ROUTE};
 use crate::listen::{Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget, Tls};
 use crate::module::Module;
 
@@ -387,14 +387,15 @@ fn target(
     let module = table.string("module", problems);
     let redirect = table.string("redirect", problems);
     let files = table.string("files", problems);
-    let given =
-        ["name", "group", "module", "redirect", "files"].map(|key| table.key_span(key).is_some());
+    let builtin = table.choice("builtin", &BUILTINS, problems);
+    let given = ["name", "group", "module", "redirect", "files", "builtin"]
+        .map(|key| table.key_span(key).is_some());
     if given.iter().filter(|given| **given).count() != 1 {
         let message = format!(
-            "{} needs one of `name`, `group`, `module`, `redirect` and `files`",
+            "{} needs one of `name`, `group`, `module`, `redirect`, `files` and `builtin`",
             table.title
         );
-        let help = "`name` is a process, `group` a group, `module` what is started, `redirect` another address, `files` a file or a folder".to_owned();
+        let help = "`name` is a process, `group` a group, `module` what is started, `redirect` another address, `files` a file or a folder, `builtin` a file of the node itself".to_owned();
         problems.add(Found::at(table.span.clone(), message).help(help));
         return None;
     }
@@ -417,6 +418,9 @@ fn target(
             path: base_dir.join(files.value),
             is_folder: path.is_some_and(|path| path.contains("{*")),
         });
+    }
+    if let Some(builtin) = builtin {
+        return Some(RouteTarget::Builtin(builtin));
     }
     if let Some(to) = redirect {
         known_parameters(to.value, to.span, path, problems);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use exuvia_manifest::{Cors, Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget};
+use exuvia_manifest::{
+    Builtin, Cors, Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget,
+};
 
 use crate::{parse, problems, with_children};
 
@@ -114,6 +116,10 @@ fn the_targets() {
         (
             "redirect = \"/new/{id}\"",
             RouteTarget::Redirect("/new/{id}".into()),
+        ),
+        (
+            "builtin = \"exuvia.js\"",
+            RouteTarget::Builtin(Builtin::ChannelClient),
         ),
         (
             "files = \"public/a.html\"",

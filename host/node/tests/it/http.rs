@@ -621,7 +621,8 @@ fn files_are_served_as_they_are() {
     let routes = "[[listen]]\naddress = \"127.0.0.1:0\"\n\
         [[listen.routes]]\npath = \"/\"\nfiles = \"public/index.html\"\n\
         [[listen.routes]]\npath = \"/static/{*path}\"\nfiles = \"public\"\n\
-        response_headers = { cache-control = \"max-age=60\", content-type = \"x\" }\n";
+        response_headers = { cache-control = \"max-age=60\", content-type = \"x\" }\n\
+        [[listen.routes]]\npath = \"/exuvia.js\"\nbuiltin = \"exuvia.js\"\n";
     let manifest = manifest(folder.path(), routes);
     let options = boot_options(&manifest);
     let app = App::boot(manifest, options).unwrap_or_else(|error| panic!("{error}"));
@@ -663,6 +664,19 @@ fn files_are_served_as_they_are() {
     assert!(!none.head.contains("cache-control"), "{}", none.head);
     let part = with("/static/deep/a%20b.txt", "range: bytes=2-4");
     assert_eq!((part.status, part.text().as_str()), (206, "234"));
+    let builtin = client.ask("GET", "/exuvia.js");
+    let source = include_str!("../../../../guest-sdk/js/exuvia.js");
+    assert_eq!((builtin.status, builtin.text().as_str()), (200, source));
+    assert!(
+        builtin.head.contains("content-type: text/javascript"),
+        "{}",
+        builtin.head
+    );
+    let tag = builtin.head.lines().find(|line| line.starts_with("etag: "));
+    let tag = tag.unwrap().strip_prefix("etag: ").unwrap();
+    let known = with("/exuvia.js", &format!("if-none-match: {tag}"));
+    assert_eq!((known.status, known.text().as_str()), (304, ""));
+    assert_eq!(client.ask("POST", "/exuvia.js").status, 405);
     // The date is in small letters here.
     let date = changed.split(' ').map(|word| {
         let (first, rest) = word.split_at(1);

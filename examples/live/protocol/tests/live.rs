@@ -1,0 +1,110 @@
+//! Sessions and the room in a node with virtual time. The test is what a WebSocket would be: the process to which a session
+//! sends its frames.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::Duration;
+
+use exuvia::test::Node;
+use exuvia::{Match, Pid, Reason, Wait, tag};
+use live_protocol::LOBBY;
+use serde_json::{Value, json};
+
+fn live() -> Node {
+    Node::start(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Says something to a session, as its browser.
+fn says(session: Pid, frame: &Value) {
+    let text = frame.to_string();
+    let reference = session.request_bytes(tag::SOCKET_TEXT, text.as_bytes());
+    // It is acknowledged when it was handled.
+    exuvia::receive(Match::Reference(reference.unwrap()), Wait::Forever).unwrap();
+}
+
+/// The next frame that a session sends, and for which the condition holds.
+fn next(session: Pid, fits: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let tagged = Match::Tag(tag::SOCKET_TEXT);
+        let message = exuvia::receive(tagged, Duration::from_secs(60)).unwrap();
+        let frame = serde_json::from_slice(&message.payload).unwrap();
+        if message.sender == session && fits(&frame) {
+            return frame;
+        }
+    }
+}
+
+/// Starts the session of somebody who joins. Returns what was there before.
+fn joins(user: &str) -> (Pid, Value) {
+    let key = format!("session:{user}");
+    let session = exuvia::spawn("session")
+        .args(&key)
+        .unwrap()
+        .start()
+        .unwrap()
+        .pid;
+    says(
+        session,
+        &json!({ "type": "hello", "version": 1, "token": null }),
+    );
+    let person = json!({ "user": user, "name": user, "hue": 20 });
+    says(
+        session,
+        &json!({ "type": "join", "ref": 1, "topic": LOBBY, "payload": person }),
+    );
+    let mut history = next(session, |frame| frame["event"] == "history");
+    (session, history["payload"].take())
+}
+
+fn push(session: Pid, number: u64, event: &str, payload: &Value) {
+    says(
+        session,
+        &json!({ "type": "push", "ref": number, "topic": LOBBY, "event": event, "payload": payload }),
+    );
+}
+
+#[test]
+fn who_comes_later_sees_what_was_drawn_and_said() {
+    let _node = live();
+    let (anna, history) = joins("anna");
+    assert_eq!(history, json!({ "strokes": [], "said": [] }));
+    let stroke = json!({ "hue": 20, "width": 4, "points": [[0, 0], [10_000, 5_000]] });
+    push(anna, 2, "draw", &stroke);
+    push(anna, 3, "say", &json!(" hello "));
+    let drawn = next(anna, |frame| frame["event"] == "drawn");
+    assert_eq!(drawn["payload"], json!([stroke]));
+    let (ben, history) = joins("ben");
+    let said = json!({ "name": "anna", "hue": 20, "text": "hello" });
+    assert_eq!(history, json!({ "strokes": [stroke], "said": [said] }));
+    push(ben, 2, "wipe", &Value::Null);
+    next(anna, |frame| frame["event"] == "wiped");
+    // Ben's session ends: Anna is told.
+    ben.exit(Reason::SHUTDOWN, "").unwrap();
+    let left = next(anna, |frame| !frame["payload"]["leaves"]["ben"].is_null());
+    assert_eq!(left["event"], "presence_diff");
+}
+
+#[test]
+fn the_board_is_bounded_and_a_stroke_off_it_is_refused() {
+    let node = live();
+    let (anna, _) = joins("anna");
+    for n in 0..1_600_u64 {
+        if n % 100 == 0 {
+            // More in a second would be refused.
+            node.advance(Duration::from_secs(1));
+        }
+        let stroke = json!({ "hue": 1, "width": 1, "points": [[n, 0]] });
+        push(anna, n + 2, "draw", &stroke);
+    }
+    push(
+        anna,
+        2_000,
+        "draw",
+        &json!({ "hue": 1, "width": 1, "points": [[10_001, 0]] }),
+    );
+    let reply = next(anna, |frame| frame["ref"] == 2_000);
+    assert_eq!(reply["error"], "the stroke is not on the board");
+    let (_, history) = joins("ben");
+    let strokes = history["strokes"].as_array().unwrap();
+    assert_eq!(strokes.len(), 1_500);
+    assert_eq!(strokes[0]["points"], json!([[100, 0]]));
+}

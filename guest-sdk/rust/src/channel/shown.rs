@@ -1,0 +1,119 @@
+//! That a client is present in a topic: its session asks the keeper of the list, and asks the next one when that ends.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Json;
+use super::presence::Track;
+use crate::{Error, Layout, Pid, tag};
+
+/// How long a session waits before it asks once more to be present, if nobody keeps the list.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// That the client is present.
+#[derive(Debug, Serialize, Deserialize, Layout)]
+pub(super) struct Shown {
+    keeper: String,
+    key: String,
+    meta: Json,
+    /// The process with this name, and the monitor of it.
+    process: Option<(Pid, u64)>,
+    /// Without one: the timer after which it is looked for again.
+    timer: u64,
+}
+
+impl Shown {
+    pub(super) fn new(keeper: String, key: String, meta: Json) -> Shown {
+        Shown {
+            keeper,
+            key,
+            meta,
+            process: None,
+            timer: 0,
+        }
+    }
+
+    /// Changes what others see.
+    pub(super) fn change(&mut self, topic: &str, meta: Json) {
+        self.meta = meta;
+        self.track(topic);
+    }
+
+    /// The keeper has ended, if this is the monitor of it; returns whether it is.
+    pub(super) fn is_down(&mut self, topic: &str, monitor: u64) -> bool {
+        let is_its = self.process.is_some_and(|(_, its)| its == monitor);
+        if is_its {
+            self.process = None;
+            self.retry(topic);
+        }
+        is_its
+    }
+
+    /// A timer has fired: one that was set before the client has left and joined again does not matter.
+    pub(super) fn look_again(&mut self, topic: &str, timer: u64) {
+        if self.timer == timer {
+            self.timer = 0;
+            self.begin(topic);
+        }
+    }
+
+    /// The client is present no more.
+    pub(super) fn end(&mut self, topic: &str) {
+        if let Err(error) = self.tell(topic, None) {
+            crate::warn!("{} has not heard of a leave: {error}", self.keeper);
+        }
+        self.release();
+    }
+
+    /// Asks the keeper to show the client, and is told when the keeper ends: if there is none, at once.
+    pub(super) fn begin(&mut self, topic: &str) {
+        match crate::monitor_name(&self.keeper) {
+            Ok(process) => {
+                self.process = Some(process);
+                self.track(topic);
+            }
+            Err(error) => {
+                crate::warn!("no monitor of {}: {error}", self.keeper);
+                self.retry(topic);
+            }
+        }
+    }
+
+    fn track(&mut self, topic: &str) {
+        let shown = Some((self.key.clone(), self.meta.clone()));
+        if let Err(error) = self.tell(topic, shown) {
+            crate::warn!("{} does not know of {topic}: {error}", self.keeper);
+            self.retry(topic);
+        }
+    }
+
+    fn tell(&self, topic: &str, shown: Option<(String, Json)>) -> Result<(), Error> {
+        match self.process {
+            Some((process, _)) if process != Pid::NONE => {
+                let topic = topic.to_owned();
+                Track { topic, shown }.send(process)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks for the keeper again after a while.
+    fn retry(&mut self, topic: &str) {
+        self.release();
+        match crate::me().send_bytes_after(tag::CHANNEL_RETRY, topic.as_bytes(), RETRY) {
+            Ok(timer) => self.timer = timer,
+            Err(error) => crate::error!("the client is not present in {topic}: {error}"),
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some((_, monitor)) = self.process.take() {
+            let _ = crate::demonitor(monitor, true);
+        }
+        if self.timer != 0 {
+            let _ = crate::cancel_timer(self.timer);
+            self.timer = 0;
+        }
+    }
+}
