@@ -2,6 +2,8 @@
 //! sends its frames.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use exuvia::test::Node;
@@ -9,8 +11,23 @@ use exuvia::{Match, Pid, Reason, Wait, tag};
 use live_protocol::LOBBY;
 use serde_json::{Value, json};
 
-fn live() -> Node {
-    Node::start(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+/// Starts a node that listens nowhere, with the modules as they were built: tests run side by side.
+fn live(test: &str) -> Node {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(folder.join("exuvia.toml")).unwrap();
+    let (text, _) = text.split_once("[[listen]]").unwrap();
+    let target = format!("\"{}/../target", folder.display());
+    let text = text.replace("\"../target", &target);
+    let lines = text.lines().filter(|line| !line.starts_with("sources"));
+    let lines = lines.map(|line| match line.starts_with("build") {
+        true => "build = \"true\"",
+        false => line,
+    });
+    let lines: Vec<&str> = lines.collect();
+    let app = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    fs::create_dir_all(&app).unwrap();
+    fs::write(app.join("exuvia.toml"), lines.join("\n")).unwrap();
+    Node::start(app)
 }
 
 /// Says something to a session, as its browser.
@@ -64,7 +81,7 @@ fn push(session: Pid, number: u64, event: &str, payload: &Value) {
 
 #[test]
 fn who_comes_later_sees_what_was_drawn_and_said() {
-    let _node = live();
+    let _node = live("history");
     let (anna, history) = joins("anna");
     assert_eq!(history, json!({ "strokes": [], "said": [] }));
     let stroke = json!({ "hue": 20, "width": 4, "points": [[0, 0], [10_000, 5_000]] });
@@ -85,7 +102,7 @@ fn who_comes_later_sees_what_was_drawn_and_said() {
 
 #[test]
 fn the_board_is_bounded_and_a_stroke_off_it_is_refused() {
-    let node = live();
+    let node = live("limits");
     let (anna, _) = joins("anna");
     for n in 0..1_600_u64 {
         if n % 100 == 0 {
