@@ -439,7 +439,7 @@ impl<G: Send + 'static> Gateway<G> {
 
     /// Accepts no more connections, lets requests under way end, for `patience` at most, closes sockets, `drain_per_s` in a
     /// second or more if the time demands it, and ends the processes that were started. Returns how long that took. Blocks the
-    /// calling thread, which must not be one of a runtime.
+    /// calling thread.
     pub fn stop(&self, patience: Duration, drain_per_s: u32) -> Duration {
         let began = Instant::now();
         for open in std::mem::take(&mut *self.open.lock()) {
@@ -457,7 +457,9 @@ impl<G: Send + 'static> Gateway<G> {
             }
         };
         let runtime = self.threads.handle();
-        let _ = runtime.block_on(async { tokio::time::timeout(patience, ended).await });
+        let wait = || runtime.block_on(async { tokio::time::timeout(patience, ended).await });
+        // On a thread of its own: that of the caller may be one of another runtime, which cannot wait.
+        let _ = std::thread::scope(|scope| scope.spawn(wait).join());
         self.shared.keyed.stop();
         began.elapsed()
     }
