@@ -152,14 +152,17 @@ impl<G: Send + 'static> Reader<G> {
             }
         }
         let ended = head::ended(&trailers);
-        if self.port.end_body(SOCKET_END, ended, self.timeout).await {
-            return Ok(());
-        }
-        Err(tokio::select! {
+        let is_taken = tokio::select! {
             biased;
-            stop = self.unwanted() => stop,
-            () = std::future::ready(()) => Stop::Failed(Failure::Unread),
-        })
+            stop = self.unwanted() => return Err(stop),
+            is_taken = self.port.end_body(SOCKET_END, ended, self.timeout) => is_taken,
+        };
+        match is_taken {
+            true => Ok(()),
+            // It has responded, and knows from the length that it has all.
+            false if self.port.is_over() => Err(Stop::Unwanted),
+            false => Err(Stop::Failed(Failure::Unread)),
+        }
     }
 
     /// Waits until somebody asks for more.

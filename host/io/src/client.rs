@@ -20,7 +20,7 @@ use exuvia_process::{
     Requester, Signal, SpawnSpec, System,
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
@@ -63,6 +63,9 @@ const KEPT: Duration = Duration::from_secs(60);
 const KEPT_EACH: usize = 32;
 /// Redirections that are followed.
 const REDIRECTS: usize = 10;
+/// Bytes of a response of HTTP/2 that may be unread, and of all on a connection.
+const WINDOW: u32 = 1 << 20;
+const WINDOW_OF_ALL: u32 = 64 * WINDOW;
 /// Sets of grants whose connections are kept.
 const SETS: usize = 64;
 /// What is offered to servers of HTTP.
@@ -168,6 +171,11 @@ struct Place<G: 'static> {
     of: Pid,
     bytes: usize,
     has_ended: watch::Receiver<bool>,
+}
+
+/// Says that responses have too many bytes.
+fn no_room() -> String {
+    format!("limit: responses of {MOST_BYTES} bytes are under way")
 }
 
 impl<G: 'static> Place<G> {
@@ -330,7 +338,7 @@ impl<G: Send + 'static> ClientProcess<G> {
                         }
                     }
                     Work::Socket(wanted) => {
-                        let open = within(wanted.time(), shared.open(wanted, &grants));
+                        let open = within(wanted.time(), shared.open(wanted, &grants, most));
                         match place.unless_ended(open).await {
                             Some(Ok(open)) => shared.serve(open, to, place).await,
                             Some(Err(why)) => Err(why),
@@ -480,6 +488,9 @@ impl<G: Send + 'static> Shared<G> {
             // A server that has vanished is noticed.
             .http2_keep_alive_interval(ALIVE)
             .http2_keep_alive_timeout(ALIVE)
+            // A response that its process does not read holds up no other.
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW_OF_ALL)
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(KEPT_EACH)
@@ -496,23 +507,32 @@ impl<G: Send + 'static> Shared<G> {
         most: usize,
     ) -> Result<Vec<u8>, String> {
         let (parts, received, uri) = self.head(outbound, grants).await?;
-        // Room for the whole of it, before any of it is read.
-        let size = received.size_hint().upper().unwrap_or(u64::MAX);
-        let size = usize::try_from(size).unwrap_or(usize::MAX).min(most) >> 10;
-        let units = u32::try_from(size + 1)
-            .unwrap_or(u32::MAX)
-            .min((MOST_BYTES >> 10) as u32);
-        let _room = self.received.acquire_many(units).await;
-        match Limited::new(received, most).collect().await {
-            Ok(body) => {
-                let body = body.to_bytes();
-                Ok(head::inbound(parts.status, &parts.headers, &uri, &body))
+        let mut received = Limited::new(received, most);
+        // Room for what has come: a slow response keeps none from others.
+        let mut room = self.received.try_acquire_many(1).map_err(|_| no_room())?;
+        let mut body = Vec::new();
+        while let Some(frame) = received.frame().await {
+            match frame {
+                Ok(frame) => {
+                    let Some(data) = frame.data_ref() else {
+                        continue;
+                    };
+                    body.extend_from_slice(data);
+                    let units = (body.len() >> 10) + 1 - room.num_permits();
+                    let more = self
+                        .received
+                        .try_acquire_many(u32::try_from(units).unwrap_or(u32::MAX));
+                    room.merge(more.map_err(|_| no_room())?);
+                }
+                Err(error) if error.is::<LengthLimitError>() => {
+                    return Err(format!(
+                        "too large: the response has more than {most} bytes"
+                    ));
+                }
+                Err(error) => return Err(format!("reset: {error}")),
             }
-            Err(error) if error.is::<LengthLimitError>() => Err(format!(
-                "too large: the response has more than {most} bytes"
-            )),
-            Err(error) => Err(format!("reset: {error}")),
         }
+        Ok(head::inbound(parts.status, &parts.headers, &uri, &body))
     }
 
     /// Makes a request and follows redirections. Returns the response, and where it is from, or why there is none.

@@ -26,6 +26,8 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeMetrics};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+/// Tasks that run before processes are looked at again, if any was woken.
+const TASKS: u32 = 16;
 /// Threads of a runtime that read files and wait for what would block.
 const BLOCKING: usize = 8;
 /// Bytes that a timer has to read when it has fired: their number.
@@ -262,6 +264,7 @@ fn make(signal: &Arc<Signal>) -> io::Result<(Runtime, Made)> {
     let runtime = Builder::new_current_thread()
         .max_blocking_threads(BLOCKING)
         .thread_name("exuvia-io")
+        .event_interval(TASKS)
         .on_thread_park(move || begins.asleep.begin())
         .on_thread_unpark(move || ends.asleep.end())
         .enable_all()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use exuvia_process::Payload;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, PortEvent};
@@ -221,6 +222,8 @@ async fn read(stream: &mut Patient<Stream>, buffer: &mut Vec<u8>) -> io::Result<
         return Ok(Payload::new(&buffer[..count]));
     }
     loop {
+        // A client that always has more would keep the thread otherwise: nothing here waits then.
+        consume_budget().await;
         let plain = stream.get_ref();
         plain.readable().await?;
         let mut bytes = vec![0; READ];

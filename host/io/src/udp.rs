@@ -8,6 +8,7 @@ use std::io;
 
 use exuvia_process::Payload;
 use tokio::net::UdpSocket;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::{Connection, PortEvent};
@@ -89,6 +90,8 @@ async fn receive<G: Send + 'static>(
         std::future::pending::<()>().await;
     }
     loop {
+        // A flood would keep the thread otherwise: none of these waits while there is something.
+        consume_budget().await;
         socket.readable().await?;
         let mut bytes = vec![0; DATAGRAM];
         match socket.try_recv(&mut bytes) {

@@ -30,11 +30,12 @@ use crate::tls::Stream;
 use crate::{tcp, udp};
 use exuvia_abi::io::SOCKET_OPEN;
 
-/// Bytes that a message may have which arrives at a WebSocket, unless the process says otherwise; and what it may say.
+/// Bytes of a message of a WebSocket that arrives, unless its process says otherwise.
 const MESSAGE: u64 = 1 << 20;
-const MOST_MESSAGE: u64 = 256 << 20;
 /// After which time the other side of a WebSocket is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(75);
+/// The least of it.
+const LEAST_QUIET: Duration = Duration::from_secs(1);
 
 /// What a process wants to be connected to.
 #[derive(Debug)]
@@ -84,13 +85,18 @@ pub(super) struct Open {
 }
 
 impl<G: Send + 'static> Shared<G> {
-    /// Connects. Returns why that is not possible.
-    pub(super) async fn open(&self, wanted: Wanted, grants: &Grants) -> Result<Open, String> {
+    /// Connects. `most`: bytes of a message that the process may get. Returns why that is not possible.
+    pub(super) async fn open(
+        &self,
+        wanted: Wanted,
+        grants: &Grants,
+        most: usize,
+    ) -> Result<Open, String> {
         let (host, port) = host_and_port(&wanted.uri, SOCKETS)?;
         if !grants.may_connect(&host, port) {
             return Err(denied(&host, port));
         }
-        let limits = limits(&wanted);
+        let limits = limits(&wanted, most);
         let connector = Connector {
             grants: Arc::new(grants.clone()),
             tls: self.tls_of_sockets.clone(),
@@ -171,14 +177,18 @@ impl<G: Send + 'static> Shared<G> {
     }
 }
 
-fn limits(wanted: &Wanted) -> ConnectionLimits {
+/// Returns the limits of a socket. `most`: bytes of a message that its process may get.
+fn limits(wanted: &Wanted, most: usize) -> ConnectionLimits {
     let is_websocket = matches!(wanted.uri.scheme_str(), Some("ws" | "wss"));
-    let most = wanted.message_bytes.unwrap_or(MESSAGE).min(MOST_MESSAGE);
+    let message = wanted.message_bytes.unwrap_or(MESSAGE);
     ConnectionLimits {
-        body: usize::try_from(most).unwrap_or(usize::MAX),
+        // There is room for all of it as soon as its length has arrived.
+        body: usize::try_from(message).unwrap_or(usize::MAX).min(most),
         timeout: wanted.time(),
         idle: match wanted.idle {
             None if is_websocket => Some(QUIET),
+            // The other side is pinged then.
+            Some(idle) if is_websocket => Some(idle.max(LEAST_QUIET)),
             idle => idle,
         },
         ..ConnectionLimits::default()

@@ -10,7 +10,6 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::{Connection, Shared};
-use crate::patience::NEVER;
 use crate::port::{Delivered, Outgoing, Port};
 use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_OPEN};
 
@@ -18,8 +17,15 @@ use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_OPEN};
 pub(crate) const CLOSING: Duration = Duration::from_secs(5);
 /// How long the end of a socket that is read on request waits until it is read.
 const UNREAD: Duration = Duration::from_secs(60);
-/// After how long a full mailbox is tried again.
+/// After how long a full mailbox is tried again; longer each time, up to [`FULL_LONG`].
 const FULL: Duration = Duration::from_millis(10);
+const FULL_LONG: Duration = Duration::from_millis(320);
+/// How long a mailbox may be full until its owner is not told of the end of a socket.
+const FULL_AT_END: Duration = Duration::from_secs(60);
+/// How long a process that has responded may take to ask for the end of a body that it has read.
+const OVER: Duration = Duration::from_secs(2);
+/// How often is looked whether it has responded.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What happens to the port of a connection.
 #[derive(Debug)]
@@ -46,18 +52,19 @@ struct Delivery<G: 'static> {
 
 impl<G: Send + 'static> Delivery<G> {
     /// Has the process do it in its next turn.
-    fn begin(self, is_retry: bool) {
+    /// `retried`: after so long.
+    fn begin(self, retried: Option<Duration>) {
         let (system, pid) = (self.system.clone(), self.pid);
         // Without a process there is no owner that waits for anything.
         let _ = system.control(pid, move |process, system| {
-            self.deliver(process, system, is_retry);
+            self.deliver(process, system, retried);
         });
     }
 
-    fn deliver(self, process: &mut Process<G>, system: &System<G>, is_retry: bool) {
+    fn deliver(self, process: &mut Process<G>, system: &System<G>, retried: Option<Duration>) {
         let mut state = self.shared.state.lock();
         let Some(port) = &mut state.port else { return };
-        if is_retry {
+        if retried.is_some() {
             port.is_retried = false;
         }
         match port.deliver(process, system) {
@@ -68,9 +75,10 @@ impl<G: Send + 'static> Delivery<G> {
             }
             Delivered::Later if !std::mem::replace(&mut port.is_retried, true) => {
                 drop(state);
+                let pause = retried.map_or(FULL, |last| (2 * last).min(FULL_LONG));
                 self.runtime.clone().spawn(async move {
-                    sleep(FULL).await;
-                    self.begin(true);
+                    sleep(pause).await;
+                    self.begin(Some(pause));
                 });
             }
             Delivered::Later => {}
@@ -149,7 +157,7 @@ impl<G: Send + 'static> Connection<G> {
             shared: self.shared.clone(),
             runtime: self.runtime.clone(),
         };
-        delivery.begin(false);
+        delivery.begin(None);
     }
 
     /// Waits for something to write, or for the end of the owner or of the process.
@@ -212,28 +220,47 @@ impl<G: Send + 'static> Connection<G> {
     }
 
     /// Writes nothing more. Tells the owner that its socket has been closed, and waits until it has acknowledged this and
-    /// all before. As long as the owner's mailbox is full, this waits; for the acknowledgement only for a while.
+    /// all before, for a while.
     pub(crate) async fn close(&self, payload: Payload) {
         // The process may have held messages back; the delivery gives it a turn.
         self.shared.state.lock().close();
         self.deliver(SOCKET_CLOSE, payload);
-        let time = if self.is_passive() { UNREAD } else { NEVER };
+        let time = match self.is_passive() {
+            true => UNREAD,
+            false => FULL_AT_END,
+        };
         let _ = timeout(time, self.port_is(Port::is_delivered)).await;
         let _ = timeout(CLOSING, self.port_is(Port::is_answered)).await;
     }
 
-    /// Tells whoever reads a body how it ends, if anybody has begun to. Waits for so long until it is taken. Returns whether
-    /// all of it has been.
+    /// Tells whoever reads a body how it ends, if anybody has begun to. Waits for so long until it is taken, and not much longer
+    /// than until the request is over. Returns whether all of it has been.
     pub(crate) async fn end_body(&self, tag: u32, payload: Payload, time: Duration) -> bool {
         let is_unread = |port: Option<&Port>| port.is_none_or(Port::is_unread);
         if is_unread(self.shared.state.lock().port.as_deref()) {
             return false;
         }
         self.deliver(tag, payload);
-        let is_taken = timeout(time, self.port_is(Port::is_delivered)).await;
+        let is_taken = tokio::select! {
+            is_taken = timeout(time, self.port_is(Port::is_delivered)) => is_taken == Ok(true),
+            () = self.over() => false,
+        };
         let state = self.shared.state.lock();
         let is_oversized = state.port.as_deref().is_some_and(Port::is_oversized);
-        is_taken == Ok(true) && !is_oversized
+        is_taken && !is_oversized
+    }
+
+    /// Waits until some time after the request of a body is over.
+    async fn over(&self) {
+        while !self.is_over() {
+            sleep(LOOK).await;
+        }
+        sleep(OVER).await;
+    }
+
+    /// Returns whether the request of a body is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.state.lock().is_over
     }
 
     /// Waits until something holds of the port. Returns false if its owner or the process has ended before.
