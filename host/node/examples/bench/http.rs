@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use exuvia_manifest::Manifest;
+use exuvia_node::process::Grants;
 use exuvia_node::{Node, NodeConfig, SpawnOptions};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -21,8 +22,9 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::driver::{Expected, Round, ask_all};
 use crate::figures::Sample;
-use crate::setup::{config, deploy, quantile, resident, wait_until};
+use crate::setup::{config, deploy, quantile, resident, spawn, wait_until};
 use crate::{Scale, thousands};
 
 /// Connections of the load.
@@ -50,9 +52,9 @@ fn on_core(core: usize) {
     let _ = sched_setaffinity(None, &set);
 }
 
-/// A guest that responds with "Hello, world!", accepts WebSockets at `/socket`, and echoes what it gets there. It joins the
+/// Version `version` of a guest that responds with "Hello, world!", accepts WebSockets at `/socket`, and echoes what it gets there. It joins the
 /// group `pool`.
-fn guest() -> String {
+fn guest(version: u64) -> String {
     let response =
         b"\x82\xa6status\xcc\xc8\xa7headers\x91\x92\xaccontent-type\xaatext/plainHello, world!";
     let mut text = String::new();
@@ -70,6 +72,7 @@ fn guest() -> String {
   (global (export "exuvia_abi") i32 (i32.const 1))
   (data (i32.const 256) "{text}")
   (data (i32.const 400) "pool")
+  (data (i32.const 440) "version {version}")
   (func (export "run") (result i32) (local $tag i32) (local $kind i32)
     (loop $next
       (i32.store (i32.const 64) (i32.const 48))
@@ -141,7 +144,7 @@ fn node(frames: usize) -> (Node, SocketAddr) {
         ..config(1)
     };
     let node = Node::start(config).unwrap();
-    deploy(&node, "hello", &guest());
+    deploy(&node, "hello", &guest(1));
     for _ in 0..PROCESSES {
         node.spawn("hello", b"", &SpawnOptions::default()).unwrap();
     }
@@ -160,8 +163,8 @@ struct Bare {
 
 impl Bare {
     /// `sockets`: it accepts WebSockets and echoes them.
-    fn start(sockets: bool) -> Bare {
-        on_core(0);
+    fn start(sockets: bool, core: usize) -> Bare {
+        on_core(core);
         let (sender, address) = mpsc::channel();
         let ends = Arc::new(tokio::sync::Notify::new());
         let end = ends.clone();
@@ -230,6 +233,8 @@ struct Load {
     per_second: f64,
     /// Microseconds of each request, sorted.
     latencies: Vec<f64>,
+    /// The same, with the time at which each was over.
+    all: Vec<(Instant, f64)>,
 }
 
 /// Has connections ask again and again for some time, from the other core. `paths`: of each connection. With `sockets` they
@@ -257,19 +262,21 @@ fn load(address: SocketAddr, paths: &[String], sockets: bool, time: Duration) ->
             tokio::time::sleep(time).await;
             ends.store(true, Ordering::Relaxed);
             let took = began.elapsed();
-            let mut latencies = Vec::new();
+            let mut all = Vec::new();
             for client in clients {
-                latencies.extend(client.await.unwrap());
+                all.extend(client.await.unwrap());
             }
-            sender.send((took, latencies)).unwrap();
+            sender.send((took, all)).unwrap();
         });
     });
-    let (took, mut latencies) = receiver.recv().unwrap();
+    let (took, all): (Duration, Vec<(Instant, f64)>) = receiver.recv().unwrap();
     thread.join().unwrap();
+    let mut latencies: Vec<f64> = all.iter().map(|(_, latency)| *latency).collect();
     latencies.sort_by(f64::total_cmp);
     Load {
         per_second: latencies.len() as f64 / took.as_secs_f64(),
         latencies,
+        all,
     }
 }
 
@@ -280,7 +287,7 @@ async fn client(
     sockets: bool,
     counts: Arc<AtomicBool>,
     ends: Arc<AtomicBool>,
-) -> Vec<f64> {
+) -> Vec<(Instant, f64)> {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let mut buffer = vec![0; 4096];
@@ -313,7 +320,8 @@ async fn client(
         }
         assert!(sockets || buffer.starts_with(b"HTTP/1.1 200 "));
         if counts.load(Ordering::Relaxed) {
-            latencies.push(began.elapsed().as_nanos() as f64 / 1e3);
+            let over = Instant::now();
+            latencies.push((over, (over - began).as_nanos() as f64 / 1e3));
         }
     }
     latencies
@@ -353,7 +361,7 @@ pub(crate) fn requests(scale: Scale) -> Vec<Sample> {
             quantile(&many.latencies, 0.99),
         ));
     };
-    let bare = Bare::start(false);
+    let bare = Bare::start(false, 0);
     add("hyper alone", bare.address, "/");
     drop(bare);
     let (node, address) = node(0);
@@ -410,6 +418,173 @@ impl Drop for Killed {
     }
 }
 
+/// Seconds between two swaps under load.
+const SWAP_EVERY: u64 = 3;
+
+/// Measures latencies while the module behind all connections is replaced, ten times: in the second around a swap, and in the
+/// rest. No request may fail.
+pub(crate) fn swaps(scale: Scale) -> Vec<Sample> {
+    let swaps = scale.of(10);
+    let (node, address) = node(0);
+    let time = Duration::from_secs(SWAP_EVERY * swaps);
+    let loaded =
+        std::thread::spawn(move || load(address, &paths("/connection", CONNECTIONS), false, time));
+    // The load has its first quarter for itself.
+    std::thread::sleep(time / 4);
+    let mut at = Vec::new();
+    for version in 0..swaps {
+        let half = Duration::from_millis(SWAP_EVERY * 500);
+        std::thread::sleep(half);
+        at.push(Instant::now());
+        deploy(&node, "hello", &guest(2 + version));
+        std::thread::sleep(half.saturating_sub(at[at.len() - 1].elapsed()));
+    }
+    let load = loaded.join().unwrap();
+    let half = Duration::from_millis(500);
+    let is_near =
+        |over: Instant| (at.iter()).any(|swap| over + half >= *swap && over <= *swap + half);
+    let p99 = |near: bool| {
+        let mut some: Vec<f64> = (load.all.iter())
+            .filter(|(over, _)| is_near(*over) == near)
+            .map(|(_, latency)| *latency)
+            .collect();
+        some.sort_by(f64::total_cmp);
+        quantile(&some, 0.99)
+    };
+    let samples = vec![
+        (
+            format!("HTTP, {CONNECTIONS} connections, p99 in the second around a swap, us"),
+            p99(true),
+        ),
+        (
+            format!("HTTP, {CONNECTIONS} connections, p99 in the seconds without one, us"),
+            p99(false),
+        ),
+    ];
+    node.halt();
+    samples
+}
+
+/// Requests to the outside that are under way at a time.
+const OUTSIDE: usize = 64;
+
+/// A guest that makes requests to the outside when it is asked: the payload is the pid of the client, their number, and a
+/// request. It replies when all have been answered.
+fn fetcher() -> String {
+    format!(
+        r#"(module
+  (import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+  (import "exuvia" "request" (func $request (param i32 i32 i32 i32 i32) (result i32)))
+  (import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (global (export "exuvia_abi") i32 (i32.const 1))
+  (global $left (mut i32) (i32.const 0))
+  (global $unanswered (mut i32) (i32.const 0))
+  (global $length (mut i32) (i32.const 0))
+  (func $more
+    (if (global.get $left) (then
+      (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+      (if (call $request (i32.const 66000) (i32.const 0xffffff10) (i32.const 66020) (global.get $length) (i32.const 240))
+        (then unreachable)))))
+  (func (export "run") (result i32) (local $n i32)
+    (loop $next
+      (i32.store (i32.const 64) (i32.const 48))
+      (if (call $receive (i32.const 64) (i32.const 512) (i32.const 65024) (i64.const 0) (i32.const 0) (i64.const 0))
+        (then (return (i32.const 0))))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 3)) (then
+        (memory.copy (i32.const 200) (i32.const 72) (i32.const 16))
+        (i64.store (i32.const 216) (i64.load (i32.const 88)))
+        (memory.copy (i32.const 66000) (i32.const 512) (i32.load (i32.const 100)))
+        (global.set $length (i32.sub (i32.load (i32.const 100)) (i32.const 20)))
+        (global.set $left (i32.load (i32.const 528)))
+        (global.set $unanswered (global.get $left))
+        (local.set $n (i32.const {OUTSIDE}))
+        (loop $begin
+          (call $more)
+          (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+          (br_if $begin (local.get $n)))))
+      (if (i32.eq (i32.load (i32.const 68)) (i32.const 4)) (then
+        (if (i32.ne (i32.load (i32.const 96)) (i32.const 0xffffff11)) (then unreachable))
+        (global.set $unanswered (i32.sub (global.get $unanswered) (i32.const 1)))
+        (call $more)
+        (if (i32.eqz (global.get $unanswered)) (then
+          (drop (call $reply (i32.const 200) (i64.load (i32.const 216)) (i32.const 0) (i32.const 0) (i32.const 0)))))))
+      (br $next))
+    unreachable))"#
+    )
+}
+
+/// Measures requests that a process makes to a server on the other core, beside the library alone.
+pub(crate) fn outside(scale: Scale) -> Vec<Sample> {
+    let count = scale.of(100_000);
+    let server = Bare::start(false, 1);
+    let url = format!("http://{}/", server.address);
+    let name = |what: &str| format!("HTTP to the outside, {OUTSIDE} under way, {what}, requests/s");
+    on_core(0);
+    let alone = alone(&url, count);
+
+    let connect = vec!["127.0.0.1:*".parse().unwrap()];
+    let mut config = config(1);
+    config.limits.grants = Arc::new(Grants {
+        connect,
+        ..Grants::default()
+    });
+    let node = Node::start(config).unwrap();
+    node.serve_outbound().unwrap();
+    deploy(&node, "fetcher", &fetcher());
+    let pid = spawn(&node, "fetcher");
+    let client = node.find("exuvia.http").unwrap();
+    let mut request = client.to_bytes().to_vec();
+    request.extend(u32::try_from(count).unwrap().to_le_bytes());
+    let head = vec![("url".into(), url.into())];
+    rmpv::encode::write_value(&mut request, &rmpv::Value::Map(head)).unwrap();
+    let round = Round {
+        targets: [pid].into(),
+        request,
+        window: 1,
+        expected: Expected::Any,
+    };
+    let began = Instant::now();
+    ask_all(&node, round);
+    let took = began.elapsed();
+    node.halt();
+    vec![
+        (name("the library alone"), alone),
+        (name("a process"), count as f64 / took.as_secs_f64()),
+    ]
+}
+
+/// Returns the requests a second of the library alone.
+fn alone(url: &str, count: u64) -> f64 {
+    let url: hyper::Uri = url.parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let client =
+            hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+                .build_http::<Full<Bytes>>();
+        let began = Instant::now();
+        let each = count / OUTSIDE as u64;
+        let tasks: Vec<_> = (0..OUTSIDE)
+            .map(|_| {
+                let (client, url) = (client.clone(), url.clone());
+                tokio::spawn(async move {
+                    for _ in 0..each {
+                        let response = client.get(url.clone()).await.unwrap();
+                        let body = response.into_body().collect().await.unwrap();
+                        assert_eq!(body.to_bytes(), HELLO);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        (each * OUTSIDE as u64) as f64 / began.elapsed().as_secs_f64()
+    })
+}
+
 /// Measures messages that WebSockets return.
 pub(crate) fn sockets(scale: Scale) -> Vec<Sample> {
     let time = Duration::from_millis(scale.of(4_000));
@@ -421,7 +596,7 @@ pub(crate) fn sockets(scale: Scale) -> Vec<Sample> {
             all.per_second,
         ));
     };
-    let bare = Bare::start(true);
+    let bare = Bare::start(true, 0);
     add("the crate alone", bare.address, "/");
     drop(bare);
     let (node, address) = node(0);

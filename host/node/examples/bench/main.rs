@@ -127,6 +127,8 @@ const BENCHMARKS: &[Benchmark] = &[
     ("files", files::reads),
     ("files-fairness", files::fairness),
     ("http", http::requests),
+    ("http-swaps", http::swaps),
+    ("http-out", http::outside),
     ("http-sockets", http::sockets),
     ("http-idle", http::idle),
     ("cold-start", start::cold),
