@@ -37,6 +37,7 @@ use self::connector::{Connector, REQUESTS, Refusal, host_and_port, tls};
 use crate::body::Reader;
 use crate::error::ClientError;
 use crate::head::{self, Outbound};
+use crate::pollers::Pollers;
 use crate::port::Port;
 use crate::threads::Threads;
 use exuvia_abi::io::{HTTP_CLIENT, HTTP_REQUEST, HTTP_RESPONSE, HTTP_STREAM, REFUSED, SOCKET_OPEN};
@@ -71,7 +72,7 @@ const SETS: usize = 64;
 /// What is offered to servers of HTTP.
 const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// The process that makes requests for guests, and its threads. Dropped, it ends them.
+/// The process that makes requests for guests. Dropped, it ends.
 pub struct HttpClient<G: 'static> {
     shared: Arc<Shared<G>>,
     _threads: Threads,
@@ -91,11 +92,16 @@ impl<G: Send + 'static> HttpClient<G> {
     /// # Errors
     ///
     /// If it has no threads, or no process, or another process has the name.
-    pub fn start(system: Arc<System<G>>, limits: &Arc<Limits>) -> Result<Self, ClientError> {
+    pub fn start(
+        system: Arc<System<G>>,
+        pollers: Arc<Pollers>,
+        limits: &Arc<Limits>,
+    ) -> Result<Self, ClientError> {
         let threads = Threads::start(1, "exuvia-out").map_err(ClientError::Threads)?;
         let shared = Arc::new(Shared {
             system: system.clone(),
             runtime: threads.handle().clone(),
+            pollers,
             tls: TlsConnector::from(Arc::new(tls(HTTP)?)),
             tls_of_sockets: TlsConnector::from(Arc::new(tls(&[])?)),
             clients: Mutex::default(),
@@ -132,7 +138,10 @@ type Pool = Client<Connector, Full<Bytes>>;
 
 struct Shared<G: 'static> {
     system: Arc<System<G>>,
+    /// For what is not of one request: lookups of names, and the start of another process.
     runtime: Handle,
+    /// Where requests are made.
+    pollers: Arc<Pollers>,
     tls: TlsConnector,
     tls_of_sockets: TlsConnector,
     /// Connections, by the grants of those who may use them.
@@ -319,8 +328,8 @@ impl<G: Send + 'static> ClientProcess<G> {
         let with_its_limits = move |process: &mut Process<G>, _: &System<G>| {
             let limits = process.limits();
             let (grants, most) = (limits.grants.clone(), limits.message_bytes as usize);
-            let runtime = shared.runtime.clone();
-            runtime.spawn(async move {
+            let client = shared.clone();
+            let begun = client.pollers.spawn(async move {
                 let refused = match work {
                     Work::Request(outbound) if outbound.stream => {
                         shared.stream(outbound, &grants, to, place).await
@@ -350,6 +359,9 @@ impl<G: Send + 'static> ClientProcess<G> {
                     shared.refuse(me, to, &why);
                 }
             });
+            if let Err(error) = begun {
+                client.refuse(me, to, &format!("limit: {error}"));
+            }
         };
         let _ = context.system.control(to.0, with_its_limits);
     }
@@ -481,7 +493,7 @@ impl<G: Send + 'static> Shared<G> {
                 ..Grants::default()
             }),
             tls: self.tls.clone(),
-            lookups: self.lookups.clone(),
+            lookups: (self.lookups.clone(), self.runtime.clone()),
         };
         let pool = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())

@@ -69,7 +69,11 @@ impl Network {
         let mut client = self.client.lock();
         if client.is_none() {
             let limits = core.limits.of_node().clone();
-            *client = Some(HttpClient::start(core.system.clone(), &limits)?);
+            *client = Some(HttpClient::start(
+                core.system.clone(),
+                core.pollers.clone(),
+                &limits,
+            )?);
         }
         Ok(())
     }

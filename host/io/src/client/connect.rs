@@ -100,7 +100,7 @@ impl<G: Send + 'static> Shared<G> {
         let connector = Connector {
             grants: Arc::new(grants.clone()),
             tls: self.tls_of_sockets.clone(),
-            lookups: self.lookups.clone(),
+            lookups: (self.lookups.clone(), self.runtime.clone()),
         };
         let (uri, is_passive) = (wanted.uri.clone(), wanted.passive);
         let refused = |error: super::Refusal| error.to_string();

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -99,7 +100,8 @@ pub(super) fn host_and_port(
 pub(super) struct Connector {
     pub(super) grants: Arc<Grants>,
     pub(super) tls: TlsConnector,
-    pub(super) lookups: Arc<Semaphore>,
+    /// How many names may be looked up at a time, and where.
+    pub(super) lookups: (Arc<Semaphore>, Handle),
 }
 
 impl Service<Uri> for Connector {
@@ -200,9 +202,10 @@ impl Connector {
         let all = [REQUESTS, SOCKETS].concat();
         let (host, port) = host_and_port(uri, &all).map_err(Refusal::Connect)?;
         // A lookup cannot be given up: its place is taken until the system has answered.
-        let place = self.lookups.clone().acquire_owned().await;
+        let (lookups, runtime) = &self.lookups;
+        let place = lookups.clone().acquire_owned().await;
         let name = host.clone();
-        let found = tokio::task::spawn_blocking(move || {
+        let found = runtime.spawn_blocking(move || {
             let found = (name.as_str(), port).to_socket_addrs();
             drop(place);
             found.map(Iterator::collect::<Vec<SocketAddr>>)
@@ -272,7 +275,7 @@ mod tests {
         let connector = Connector {
             grants: Arc::new(grants),
             tls: TlsConnector::from(Arc::new(config)),
-            lookups: Arc::new(Semaphore::new(1)),
+            lookups: (Arc::new(Semaphore::new(1)), Handle::current()),
         };
         (port, connector)
     }

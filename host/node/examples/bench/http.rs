@@ -73,6 +73,7 @@ fn guest(version: u64) -> String {
   (data (i32.const 256) "{text}")
   (data (i32.const 400) "pool")
   (data (i32.const 440) "version {version}")
+  (@custom "exuvia.layout" "unused i64 at 16")
   (func (export "run") (result i32) (local $tag i32) (local $kind i32)
     (loop $next
       (i32.store (i32.const 64) (i32.const 48))
