@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::patience::Receiving;
+use crate::patience::{Receiving, Taking};
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Activity {
     last: Mutex<Instant>,
     /// Since when the client sends what is not complete.
     pub(crate) receiving: Arc<Receiving>,
+    /// What it takes of the responses. hyper asks a body for more before all of it is written.
+    pub(crate) taking: Arc<Taking>,
     /// Known with the first request.
     is_http2: AtomicBool,
     /// The bodies that the connection has not asked for more, and since when: their clients take nothing.
@@ -37,6 +39,7 @@ impl Activity {
             under_way: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
             receiving: Receiving::new(),
+            taking: Taking::new(),
             is_http2: AtomicBool::new(false),
             waiting: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -56,9 +59,21 @@ impl Activity {
         }
     }
 
-    /// Returns whether there was no request for so long.
+    /// Returns whether there was no request for so long, and nothing of a response has been taken.
     pub(crate) fn is_idle(&self, idle: Duration) -> bool {
-        self.under_way.load(Ordering::Relaxed) == 0 && self.last.lock().elapsed() >= idle
+        self.under_way.load(Ordering::Relaxed) == 0
+            && !self.taking.waits()
+            && self.taken_since(*self.last.lock()).elapsed() >= idle
+    }
+
+    /// Returns whether a connection of HTTP/1.1 has been idle for so long.
+    pub(crate) fn is_quiet(&self, time: Duration) -> bool {
+        !self.is_http2.load(Ordering::Relaxed) && self.is_idle(time)
+    }
+
+    /// Returns the later one of a time and that at which the client has taken something.
+    fn taken_since(&self, time: Instant) -> Instant {
+        self.taking.last().map_or(time, |last| last.max(time))
     }
 
     /// Returns whether the client has taken too long for the head of a request. With HTTP/2, what arrives between requests
@@ -72,7 +87,8 @@ impl Activity {
     /// Returns whether a response has been waiting for so long until its client takes something.
     pub(crate) fn is_stalled(&self, limit: Duration) -> bool {
         let waiting = self.waiting.lock();
-        waiting.values().any(|since| since.elapsed() >= limit)
+        let waits = |since: &Instant| self.taken_since(*since).elapsed() >= limit;
+        waiting.values().any(waits)
     }
 }
 
@@ -147,8 +163,10 @@ impl<B: Body + Unpin> Body for Tracked<B> {
 mod tests {
     use bytes::Bytes;
     use http_body_util::{BodyExt as _, Full};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::patience::Patient;
 
     #[tokio::test]
     async fn a_request_is_under_way_until_its_response_has_been_taken() {
@@ -166,5 +184,33 @@ mod tests {
         drop(body);
         assert!(activity.is_idle(Duration::ZERO));
         assert!(!activity.is_stalled(Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_something_is_neither_idle_nor_stalled() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let activity = Activity::new();
+        let (server, mut client) = tokio::io::duplex(1_000);
+        let noted = (activity.receiving.clone(), activity.taking.clone());
+        let mut server = Patient::noting(server, LONG, noted);
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // The answer to a ping is nothing of a response.
+        server.write_all(&[7; 17]).await.unwrap();
+        assert_eq!(activity.taken_since(began), began);
+        // All of a response has been given to hyper, and is not written yet.
+        let writing = tokio::spawn(async move { server.write_all(&[7; 3_000]).await });
+        client.read_exact(&mut [0; 1_017]).await.unwrap();
+        while !activity.taking.waits() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!activity.is_idle(Duration::ZERO), "a write waits");
+        client.read_exact(&mut [0; 2_000]).await.unwrap();
+        writing.await.unwrap().unwrap();
+        assert!(activity.is_idle(Duration::ZERO));
+        // The time counts from what was taken last.
+        assert!(activity.taken_since(began) >= began + Duration::from_millis(19));
+        let later = Instant::now() + LONG;
+        assert_eq!(activity.taken_since(later), later);
     }
 }

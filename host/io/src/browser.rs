@@ -78,10 +78,12 @@ pub(crate) fn of_file(headers: &HeaderMap, mut response: Answer) -> Answer {
     response
 }
 
-/// Adds headers, except those that are there.
+/// Adds headers, except those that are there. `vary` is a list, to which CORS adds as well.
 fn add(more: &HeaderMap, headers: &mut HeaderMap) {
     for (name, value) in more {
-        if !headers.contains_key(name) {
+        if name == VARY {
+            headers.append(name, value.clone());
+        } else if !headers.contains_key(name) {
             headers.insert(name, value.clone());
         }
     }
@@ -130,22 +132,22 @@ impl Cors {
             // A cache must not give it to pages of another origin.
             headers.append(VARY, ORIGIN.into());
         }
-        let Some(origin) = origin else { return false };
-        let is_listed = self
-            .origins
-            .iter()
-            .any(|known| known.as_bytes() == origin.as_bytes());
-        if !is_any && !is_listed {
-            return false;
-        }
-        let allowed = match is_any {
-            true => HeaderValue::from_static("*"),
-            false => origin.clone(),
+        let is_listed = |origin: &HeaderValue| {
+            let mut known = self.origins.iter();
+            known.any(|known| known.as_bytes() == origin.as_bytes())
         };
+        let allowed = match origin {
+            // Also without an origin: a cache may give it to pages.
+            _ if is_any => HeaderValue::from_static("*"),
+            Some(origin) if is_listed(origin) => origin.clone(),
+            _ => return false,
+        };
+        let is_own = headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
         headers
             .entry(ACCESS_CONTROL_ALLOW_ORIGIN)
             .or_insert(allowed);
-        if self.credentials && !is_any {
+        // Whom an app has let in itself is not let in with cookies.
+        if self.credentials && !is_any && !is_own {
             let yes = HeaderValue::from_static("true");
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
         }
@@ -248,7 +250,8 @@ mod tests {
 
     #[test]
     fn what_an_app_has_set_stays() {
-        let cors = cors(&["https://a.com"]);
+        let mut cors = cors(&["https://a.com"]);
+        cors.credentials = true;
         let mut headers = HeaderMap::new();
         headers.insert(
             ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -266,5 +269,28 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert!(!cors.allow(None, &mut headers), "not of a page");
         assert_eq!(lines(&headers), ["vary: origin"]);
+    }
+
+    #[test]
+    fn what_is_for_all_origins_may_be_cached() {
+        let mut headers = HeaderMap::new();
+        assert!(cors(&["*"]).allow(None, &mut headers));
+        let expected = [
+            "access-control-allow-origin: *",
+            "access-control-expose-headers: x-total",
+        ];
+        assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
+    fn headers_are_added_that_are_not_there() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let more = response_headers(&[pair("vary", "accept"), pair("x-a", "more")]);
+        let mut headers = response_headers(&[pair("vary", "origin"), pair("x-a", "own")]);
+        add(&more, &mut headers);
+        assert_eq!(
+            lines(&headers),
+            ["vary: accept", "vary: origin", "x-a: own"]
+        );
     }
 }

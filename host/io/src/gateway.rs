@@ -415,6 +415,8 @@ impl<G: Send + 'static> Gateway<G> {
                     let reading = settings.0.limits.reading;
                     let mut stops_meanwhile = stopping.clone();
                     let stream = tokio::select! {
+                        // What has arrived is served, also if the gateway stops now.
+                        biased;
                         stream = encrypted(&address, stream, reading) => stream,
                         () = stops(&mut stops_meanwhile) => None,
                     };

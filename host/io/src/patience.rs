@@ -19,6 +19,9 @@ pub(crate) const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Bytes that are read and dropped when a connection is closed, so that the client gets what was written before.
 const LINGER: usize = 1 << 20;
 
+/// Bytes of a write that count as something of a response: the answer to a ping of HTTP/2 has fewer.
+const SOME: usize = 256;
+
 /// What a client gets whose request does not come to its end. hyper has no response for it: it closes the connection.
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -75,6 +78,46 @@ impl Receiving {
     }
 }
 
+/// What a client takes of what is written.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    began: Instant,
+    /// Milliseconds after `began`, plus 1: when the client has taken something; 0: it has not.
+    last: AtomicU64,
+    /// Whether a write waits for it.
+    waits: AtomicBool,
+}
+
+impl Taking {
+    pub(crate) fn new() -> Arc<Taking> {
+        Arc::new(Taking {
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
+        })
+    }
+
+    fn took(&self, bytes: usize) {
+        if bytes >= SOME {
+            let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+            self.last.store(now + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a write waits.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the client has taken something, if it has.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        match self.last.load(Ordering::Relaxed) {
+            0 => None,
+            last => Some(self.began + Duration::from_millis(last - 1)),
+        }
+    }
+}
+
 /// A stream whose writes fail when nothing is taken for some time.
 #[derive(Debug)]
 pub(crate) struct Patient<S> {
@@ -83,6 +126,7 @@ pub(crate) struct Patient<S> {
     /// Runs while a write waits.
     waits: Option<Pin<Box<Sleep>>>,
     receiving: Arc<Receiving>,
+    taking: Arc<Taking>,
     /// Whether it is HTTP/2, once something has arrived.
     is_http2: Option<bool>,
     /// Bytes of a refusal that have been written, and those that have been read after it.
@@ -90,12 +134,22 @@ pub(crate) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(crate) fn new(inner: S, limit: Duration, receiving: Arc<Receiving>) -> Patient<S> {
+    pub(crate) fn new(inner: S, limit: Duration) -> Patient<S> {
+        Patient::noting(inner, limit, (Receiving::new(), Taking::new()))
+    }
+
+    /// The same, which notes what it sees there.
+    pub(crate) fn noting(
+        inner: S,
+        limit: Duration,
+        (receiving, taking): (Arc<Receiving>, Arc<Taking>),
+    ) -> Patient<S> {
         Patient {
             inner,
             limit,
             waits: None,
             receiving,
+            taking,
             is_http2: None,
             refused: 0,
         }
@@ -111,6 +165,10 @@ impl<S> Patient<S> {
         cx: &mut Context<'_>,
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        if result.is_ready() != self.waits.is_none() {
+            let waits = result.is_pending();
+            self.taking.waits.store(waits, Ordering::Relaxed);
+        }
         if result.is_ready() {
             self.waits = None;
             return result;
@@ -181,6 +239,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = result {
+            self.taking.took(count);
+        }
         self.written(cx, result)
     }
 
@@ -190,6 +251,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
+        if let Poll::Ready(Ok(count)) = result {
+            self.taking.took(count);
+        }
         self.written(cx, result)
     }
 
@@ -238,7 +302,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_fails_when_nothing_is_taken_for_too_long() {
         let (client, _server) = tokio::io::duplex(10);
-        let mut client = Patient::new(client, Duration::from_millis(1), Receiving::new());
+        let mut client = Patient::new(client, Duration::from_millis(1));
         let error = client.write_all(&[7; 30]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -246,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_takes_something_has_all_the_time_again() {
         let (client, mut server) = tokio::io::duplex(10);
-        let mut client = Patient::new(client, LONG, Receiving::new());
+        let mut client = Patient::new(client, LONG);
         client.write_all(&[7; 10]).await.unwrap();
         let write = poll_fn(|cx| Poll::Ready(Pin::new(&mut client).poll_write(cx, &[7; 10])));
         assert!(write.await.is_pending());
@@ -260,7 +324,7 @@ mod tests {
     async fn it_is_known_since_when_a_client_sends() {
         let (mut client, server) = tokio::io::duplex(10);
         let receiving = Receiving::new();
-        let mut server = Patient::new(server, LONG, receiving.clone());
+        let mut server = Patient::noting(server, LONG, (receiving.clone(), Taking::new()));
         assert_eq!(receiving.time(), Duration::ZERO);
         client.write_all(b"GET").await.unwrap();
         server.read_exact(&mut [0; 2]).await.unwrap();
@@ -277,7 +341,7 @@ mod tests {
         for (bytes, told) in [(&b"GET / HT"[..], TOO_SLOW), (b"PRI * HTTP/2.0", b"")] {
             let (mut client, server) = tokio::io::duplex(1024);
             let receiving = Receiving::new();
-            let mut server = Patient::new(server, LONG, receiving.clone());
+            let mut server = Patient::noting(server, LONG, (receiving.clone(), Taking::new()));
             client.write_all(bytes).await.unwrap();
             server.read_exact(&mut [0; 3]).await.unwrap();
             receiving.refuse();

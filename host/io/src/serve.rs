@@ -9,7 +9,7 @@ use exuvia_abi::Reason;
 use exuvia_process::{NameError, Payload, SpawnError};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -65,7 +65,8 @@ pub(crate) async fn connection<G: Send + 'static>(
     let process = Arc::new(process);
     let activity = Activity::new();
     let is_encrypted = matches!(stream, Stream::Tls(_));
-    let stream = Patient::new(stream, limits.timeout, activity.receiving.clone());
+    let noted = (activity.receiving.clone(), activity.taking.clone());
+    let stream = Patient::noting(stream, limits.timeout, noted);
     let serving = Arc::new(Serving {
         shared: shared.clone(),
         address: address.clone(),
@@ -93,12 +94,20 @@ pub(crate) async fn connection<G: Send + 'static>(
     let looks = shortest / 4 + Duration::from_millis(1);
     // When the client was told that the connection ends.
     let mut told: Option<Instant> = None;
+    // Since when the node stops.
+    let mut stopped: Option<Instant> = None;
     let mut http =
         std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     // When the client was told that it is too slow.
     let mut refused: Option<Instant> = None;
     let reason = loop {
+        let look = match stopped {
+            Some(_) => looks.min(STOPPING / 4),
+            None => looks,
+        };
         tokio::select! {
+            // What has arrived is served, also if the node stops now.
+            biased;
             ended = http.as_mut() => break match ended {
                 _ if refused.is_some() => "timeout",
                 Ok(()) => "closed",
@@ -106,21 +115,21 @@ pub(crate) async fn connection<G: Send + 'static>(
             },
             // It was killed: no response, as if the machine had lost its power.
             () = process.ended() => return,
-            () = stops(&mut stopping) => {
-                http.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = http.as_mut() => break match ended {
-                        Ok(()) => "closed",
-                        Err(_) => "reset",
-                    },
-                    () = process.ended() => return,
+            () = stops(&mut stopping), if stopped.is_none() => {
+                stopped = Some(Instant::now());
+                if told.is_none() {
+                    told = Some(Instant::now());
+                    http.as_mut().graceful_shutdown();
                 }
             }
-            () = tokio::time::sleep(looks) => {
+            () = tokio::time::sleep(look) => {
                 if activity.is_stalled(limits.timeout) {
                     break "timeout";
                 }
-                if activity.is_slow(limits.reading) {
+                // Between requests the connection would have ended: the client has sent a part of a head.
+                let is_held_up = stopped.is_some_and(|since| since.elapsed() >= STOPPING)
+                    && activity.is_quiet(STOPPING);
+                if is_held_up || activity.is_slow(limits.reading) {
                     // It is told, and has a moment to take it.
                     match refused {
                         Some(since) if since.elapsed() >= STOPPING => break "timeout",
@@ -460,6 +469,7 @@ impl<G: Send + 'static> Serving<G> {
                             reference,
                             peer: self.peer,
                             first: body,
+                            is_events: is_events(&head.headers),
                             limits: limits.clone(),
                             drained: self.shared.drain.enter(),
                             kept: replied.kept,
@@ -577,6 +587,13 @@ async fn read(body: Incoming, most: u64, reading: Duration) -> Result<Bytes, Ans
         Ok(Err(_)) => Err(plain(StatusCode::BAD_REQUEST, "the body is incomplete")),
         Err(_) => Err(plain(StatusCode::REQUEST_TIMEOUT, "")),
     }
+}
+
+/// Returns whether these are the headers of server-sent events.
+fn is_events(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let name = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
+    name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 fn without_port(host: &str) -> &str {

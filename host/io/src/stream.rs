@@ -1,13 +1,14 @@
 //! Bodies of responses that a process sends in parts.
 
 use std::fmt;
+use std::future::{pending, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use exuvia_abi::Pid;
+use exuvia_abi::{Pid, Reason};
 use exuvia_process::SpawnError;
 use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
@@ -67,6 +68,8 @@ pub(crate) struct Sending<G: 'static> {
     pub(crate) peer: Peer,
     /// What was sent with the head.
     pub(crate) first: Bytes,
+    /// Whether these are server-sent events: such a body is complete after any of its parts.
+    pub(crate) is_events: bool,
     pub(crate) limits: ConnectionLimits,
     pub(crate) drained: Drained,
     pub(crate) kept: Kept<G>,
@@ -133,6 +136,15 @@ impl End {
         }
     }
 
+    /// The node stops. It would not end by itself; a client that wants more asks again.
+    fn by_node() -> End {
+        End {
+            reason: "closed",
+            is_told: false,
+            completes: true,
+        }
+    }
+
     /// The owner wants it so, or has ended.
     fn by_owner(completes: bool) -> End {
         End {
@@ -149,7 +161,14 @@ async fn send<G: Send + 'static>(
     sending: &Sending<G>,
     sender: &Sender,
 ) -> End {
-    let mut turn = pin!(sending.drained.turn());
+    // Another body would look complete and would not be: it runs on as long as the node has patience, and is cut off then.
+    let mut turn = pin!(async {
+        match sending.is_events {
+            true => sending.drained.turn().await,
+            false => pending().await,
+        }
+    });
+    let mut is_turn = false;
     let write =
         async |part: Frame<Bytes>| match timeout(sending.limits.timeout, sender.send(part)).await {
             Ok(Ok(())) => Ok(()),
@@ -163,20 +182,23 @@ async fn send<G: Send + 'static>(
     }
     loop {
         let event = tokio::select! {
-            event = port.port_event() => event,
+            biased;
             () = sender.closed() => return End::lost("reset"),
-            // It would not end by itself; a client that wants more asks again.
-            () = &mut turn => {
-                return End {
-                    reason: "closed",
-                    is_told: false,
-                    completes: true,
-                };
+            () = &mut turn, if !is_turn => {
+                is_turn = true;
+                continue;
             }
+            event = port.port_event() => event,
+            // What was sent before is written.
+            () = ready(()), if is_turn => return End::by_node(),
         };
         let queue = match event {
             PortEvent::Write(queue) => queue,
-            PortEvent::OwnerEnded(reason) => return End::by_owner(reason.is_orderly()),
+            // One that is told to end, as when the node stops, may not have been done.
+            PortEvent::OwnerEnded(reason) => {
+                let is_done = sending.is_events || reason.code() != Reason::SHUTDOWN.0;
+                return End::by_owner(reason.is_orderly() && is_done);
+            }
             PortEvent::TooLarge | PortEvent::Unread | PortEvent::Closed => {
                 return End::by_owner(false);
             }
@@ -207,6 +229,9 @@ async fn send<G: Send + 'static>(
                 _ => return End::by_owner(false),
             }
             port.acknowledge(acknowledged);
+        }
+        if is_turn {
+            return End::by_node();
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::drain::Drained;
 use crate::gateway::{Address, Shared};
 use crate::head;
 use crate::listener::Peer;
-use crate::patience::{NEVER, Patient, Receiving, STOPPING, linger};
+use crate::patience::{NEVER, Patient, STOPPING, linger};
 use crate::port::Outgoing;
 use crate::settings::{ConnectionLimits, Owner};
 use crate::tls::Stream;
@@ -64,7 +64,7 @@ pub(crate) async fn serve<G: Send + 'static>(
 ) {
     let mut serving = Serving {
         connection,
-        stream: Patient::new(stream, limits.timeout, Receiving::new()),
+        stream: Patient::new(stream, limits.timeout),
         idle: limits.idle.unwrap_or(NEVER),
         buffer: Vec::new(),
         has_read_all: false,

@@ -22,7 +22,7 @@ use crate::drain::Drain;
 use crate::gateway::{Guests, NewProcess, NoProcess};
 use crate::head;
 use crate::listener::Peer;
-use crate::patience::{Patient, Receiving};
+use crate::patience::Patient;
 use crate::port::Port;
 use crate::settings::ConnectionLimits;
 use crate::socket::{self, Socket};
@@ -221,7 +221,7 @@ async fn handshake(
         let offered = offered.map_err(|error| format!("invalid: a subprotocol: {error}"))?;
         headers.insert(SEC_WEBSOCKET_PROTOCOL, offered);
     }
-    let stream = Patient::new(stream, limits.timeout, Receiving::new());
+    let stream = Patient::new(stream, limits.timeout);
     let config = Some(socket::config(limits));
     let asked = tokio_tungstenite::client_async_with_config(request, stream, config);
     match asked.await {

@@ -17,7 +17,7 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 const HEADERS: [&str; 1] = ["content-type"];
 
 /// Headers that the node sets itself, since they say how a response is sent.
-const OF_THE_NODE: [&str; 9] = [
+const OF_THE_NODE: [&str; 11] = [
     "connection",
     "content-length",
     "date",
@@ -27,6 +27,8 @@ const OF_THE_NODE: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
     "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
 ];
 
 /// Reads which pages of other origins may make requests.
@@ -48,6 +50,13 @@ pub(super) fn cors(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Cor
         let help = "any page could act as whoever looks at it: name the origins instead of `*`";
         problems.add(Found::at(span, message).help(help.to_owned()));
     }
+    let expose = names(&cors, "expose", problems);
+    if credentials && is_any(&expose) {
+        let span = cors.key_span("expose").unwrap_or(cors.span.clone());
+        let message = "`expose = [\"*\"]` has no effect with `credentials`".to_owned();
+        let help = "browsers take `*` for a name then: write the names of the headers".to_owned();
+        problems.add(Found::at(span, message).help(help));
+    }
     let given = |key: &str| cors.key_span(key).is_some();
     let read = Cors {
         origins,
@@ -59,7 +68,7 @@ pub(super) fn cors(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Cor
             true => names(&cors, "headers", problems),
             false => texts(&HEADERS),
         },
-        expose: names(&cors, "expose", problems),
+        expose,
         credentials,
         max_age: cors.duration("max_age", problems).unwrap_or(MAX_AGE),
     };

@@ -194,18 +194,52 @@ fn protocol(
 pub(super) fn origins(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
     let mut origins = Vec::new();
     for at in table.strings("origins", problems).unwrap_or_default() {
-        let host = at.value.split_once("://").map(|(_, host)| host);
-        let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
-        if at.value != "*" && !is_origin {
-            let message = format!("`{}` is not an origin", at.value);
-            let help = "write a scheme and a host without a path:  \"https://example.com\"";
-            problems.add(Found::at(at.span, message).help(help.to_owned()));
-            continue;
+        match origin(at.value) {
+            Some(origin) => origins.push(origin),
+            None => {
+                let message = format!("`{}` is not an origin", at.value);
+                let help = "write each as browsers send it, a scheme and a host in ASCII without a path:  \"https://example.com\"; `*` stands for all origins and not for a part of one";
+                problems.add(Found::at(at.span, message).help(help.to_owned()));
+            }
         }
-        // As browsers send it.
-        origins.push(at.value.to_ascii_lowercase());
     }
     origins
+}
+
+/// Returns an origin as browsers send it (RFC 6454, section 6.2): in lower case, and without the usual port of its scheme.
+fn origin(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.to_owned());
+    }
+    let text = text.to_ascii_lowercase();
+    let (scheme, authority) = text.split_once("://")?;
+    let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let begins = scheme.starts_with(|first: char| first.is_ascii_lowercase());
+    let (host, port) = match authority.rsplit_once(':') {
+        // The colons of an IPv6 address are within brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_host = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_name),
+    };
+    if !begins || !scheme.bytes().all(is_of_scheme) || !is_host {
+        return None;
+    }
+    let port: Option<u16> = match port {
+        Some(port) if port.starts_with('+') => return None,
+        Some(port) => Some(port.parse().ok()?),
+        None => None,
+    };
+    Some(match (scheme, port) {
+        (_, None) | ("http", Some(80)) | ("https", Some(443)) => format!("{scheme}://{host}"),
+        (_, Some(port)) => format!("{scheme}://{host}:{port}"),
+    })
 }
 
 /// Returns the name of a module, which is reported if there is none.
@@ -305,7 +339,7 @@ fn route(
     let body = body(&table, stream, problems);
     if matches!(
         target,
-        Some(RouteTarget::Files { .. } | RouteTarget::Redirect(_))
+        Some(RouteTarget::Files { .. } | RouteTarget::Redirect(_) | RouteTarget::Builtin(_))
     ) {
         for key in ["body", "stream"] {
             if let Some(span) = table.key_span(key) {

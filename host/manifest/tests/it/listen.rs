@@ -224,7 +224,7 @@ fn pages_of_other_origins_and_headers_of_all_responses() {
     let found = listen(
         r#"
 [listen.cors]
-origins = ["https://Example.com", "http://localhost:3000"]
+origins = ["https://Example.com:443", "http://localhost:3000", "http://[::1]:80", "capacitor://localhost"]
 methods = ["GET"]
 headers = ["Authorization", "*"]
 expose = ["X-Total"]
@@ -236,7 +236,12 @@ content-security-policy = "default-src 'self'"
 "#,
     );
     let cors = Cors {
-        origins: texts(&["https://example.com", "http://localhost:3000"]),
+        origins: texts(&[
+            "https://example.com",
+            "http://localhost:3000",
+            "http://[::1]",
+            "capacitor://localhost",
+        ]),
         methods: texts(&["GET"]),
         headers: texts(&["authorization", "*"]),
         expose: texts(&["x-total"]),
@@ -265,6 +270,34 @@ fn mistakes_in_what_browsers_are_told() {
         (
             "cors = { origins = [\"*\"], credentials = true }",
             "7:27 `credentials` are not for all origins",
+        ),
+        (
+            "cors = { origins = [\"http://a.b\"], credentials = true, expose = [\"*\"] }",
+            "7:56 `expose = [\"*\"]` has no effect with `credentials`",
+        ),
+        (
+            "cors = { origins = [\"https://*.a.b\"] }",
+            "7:21 `https://*.a.b` is not an origin",
+        ),
+        (
+            "origins = [\"https://bücher.de\"]",
+            "7:12 `https://bücher.de` is not an origin",
+        ),
+        (
+            "origins = [\"https://me@a.b\"]",
+            "7:12 `https://me@a.b` is not an origin",
+        ),
+        (
+            "origins = [\"https://a.b?q\"]",
+            "7:12 `https://a.b?q` is not an origin",
+        ),
+        (
+            "origins = [\"https://a.b:x\"]",
+            "7:12 `https://a.b:x` is not an origin",
+        ),
+        (
+            "response_headers = { sec-websocket-protocol = \"x\" }",
+            "7:22 the node sets `sec-websocket-protocol` itself",
         ),
         (
             "cors = { origins = [\"*\"], headers = [\"a b\"] }",
@@ -444,6 +477,10 @@ fn mistakes_in_routes() {
         (
             "path = \"/\"\nname = \"n\"\nresponse_headers = { x = \"1\" }",
             "`response_headers` is for routes with `files`",
+        ),
+        (
+            "path = \"/c.js\"\nbuiltin = \"exuvia.js\"\nstream = true",
+            "`stream` is for routes to a process",
         ),
         (
             "path = \"/\"\nname = \"n\"\nmethods = [\"get\"]",

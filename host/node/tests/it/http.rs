@@ -422,6 +422,25 @@ fn a_stop_lets_requests_under_way_end() {
 }
 
 #[test]
+fn a_client_with_half_a_head_does_not_hold_up_a_stop() {
+    let routes = ROUTES.replace(
+        "timeout = \"300ms\"",
+        "timeout = \"60s\"\nreading = \"60s\"",
+    );
+    let (app, address) = boot(&routes);
+    let mut client = Client::new(address);
+    client.send(b"GET /named HT");
+    // The node has read it when another client, that came later, is served.
+    assert_eq!(Client::new(address).ask("GET", "/named").status, 200);
+    // Half of its time is for the listeners: PATIENCE would pass before that.
+    let stopping = std::thread::spawn(move || app.stop(4 * PATIENCE));
+    assert_eq!(client.response(false).status, 408);
+    assert!(client.is_closed());
+    let report = stopping.join().unwrap();
+    assert!(report.orderly && report.left == 0, "{report:?}");
+}
+
+#[test]
 fn routes_change_while_a_connection_stays() {
     let (app, address) = boot(ROUTES);
     let mut client = Client::new(address);

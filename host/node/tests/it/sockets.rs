@@ -88,6 +88,13 @@ fn begins(then: &str) -> String {
     guest(&[(200, head.to_vec())], "0xffffff12", then, "")
 }
 
+/// A guest that begins server-sent events.
+fn events() -> String {
+    let head =
+        b"\x82\xa6status\xcc\xc8\xa7headers\x91\x92\xaccontent-type\xb1text/event-streamfirst,";
+    guest(&[(200, head.to_vec())], "0xffffff12", "", "")
+}
+
 /// A guest that replies to requests of HTTP with a tag and what lies at 200, runs `on_open` for each socket that is
 /// open, and `on_request` for what arrives there, which it then acknowledges.
 fn guest(data: &[(u32, Vec<u8>)], tag: &str, on_open: &str, on_request: &str) -> String {
@@ -163,6 +170,9 @@ module = "cut"
 [[listen.routes]]
 path = "/events"
 module = "events"
+[[listen.routes]]
+path = "/endless"
+module = "endless"
 [[listen]]
 address = "127.0.0.1:0"
 protocol = "tcp"
@@ -182,7 +192,8 @@ fn boot_with(listen: &str) -> (App, SocketAddr, SocketAddr) {
         ("echo", echo("")),
         ("parts", parts()),
         ("cut", begins("unreachable")),
-        ("events", begins("")),
+        ("events", events()),
+        ("endless", begins("")),
     ] {
         let wasm = wat::parse_str(guest).unwrap_or_else(|error| panic!("{error}"));
         std::fs::write(folder.path().join(name).with_extension("wasm"), wasm).unwrap();
@@ -657,22 +668,40 @@ fn a_response_whose_process_fails_is_cut_off() {
 #[test]
 fn a_response_that_never_ends_does_not_hold_up_the_node() {
     let (app, http, _) = boot();
-    let mut stream = connected(http);
-    stream
-        .write_all(b"GET /events HTTP/1.1\r\nhost: a\r\n\r\n")
-        .unwrap();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"first,\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        seen.push(byte[0]);
-    }
+    let mut stream = begun(http, "/events");
     let stopping = std::thread::spawn(move || app.stop(PATIENCE));
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "0\r\n\r\n", "it ends in order");
     let report = stopping.join().unwrap();
     assert!(report.orderly && report.left == 0, "{report:?}");
+}
+
+#[test]
+fn a_response_that_a_stop_cuts_off_does_not_look_complete() {
+    let (app, http, _) = boot();
+    let mut stream = begun(http, "/endless");
+    let stopping = std::thread::spawn(move || app.stop(Duration::from_secs(2)));
+    let mut rest = Vec::new();
+    // It may be reset.
+    let _ = stream.read_to_end(&mut rest);
+    assert_eq!(rest, b"", "no end");
+    let report = stopping.join().unwrap();
+    assert!(report.orderly, "{report:?}");
+}
+
+/// Makes a request and reads the beginning of the response.
+fn begun(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = connected(address);
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"first,\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    stream
 }
 
 #[test]
