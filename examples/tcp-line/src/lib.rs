@@ -26,26 +26,21 @@ impl Actor for Calculator {
     }
 
     async fn handle_socket(&mut self, socket: Socket, event: Event, cx: &mut Context) {
-        let is_end = event == Event::End;
-        let answer = match event {
-            Event::Open(_) => "numbers, and + - * / swap drop stack\n".to_owned(),
-            Event::Data(bytes) => self.received(&bytes),
+        let is_open = match event {
+            Event::Open(_) => is_written(socket, "numbers, and + - * / swap drop stack\n").await,
+            Event::Data(bytes) => self.received(socket, &bytes).await,
             // What has no end of line is a line as well if nothing follows.
-            Event::End if self.begun.is_empty() => String::new(),
-            Event::End => self.received(b"\n"),
-            Event::Text(_) | Event::Closed { .. } => return,
+            Event::End if !self.begun.is_empty() && !self.received(socket, b"\n").await => false,
+            Event::End => {
+                // Both sides have ended now, so the connection is closed, and this process with it.
+                let _ = socket.end();
+                true
+            }
+            Event::Text(_) | Event::Closed { .. } => true,
         };
-        if !answer.is_empty() && !is_written(socket, &answer).await {
-            // The client is gone, or takes nothing: the socket ends with this process.
-            return cx.stop(Reason::NORMAL);
-        }
-        if self.begun.len() > LONGEST_LINE {
-            is_written(socket, "error: the line is too long\n").await;
+        if !is_open {
+            // The client is gone, takes nothing or sends no lines: the socket ends with this process.
             cx.stop(Reason::NORMAL);
-        }
-        if is_end {
-            // Both sides have ended now, so the connection is closed, and this process with it.
-            let _ = socket.end();
         }
     }
 }
@@ -59,23 +54,31 @@ async fn is_written(socket: Socket, text: &str) -> bool {
 }
 
 impl Calculator {
-    /// Takes bytes as they come: a line may come in several parts, and a part may have several lines. Returns the answers
-    /// to those that are complete.
-    fn received(&mut self, bytes: &[u8]) -> String {
-        let mut answers = String::new();
+    /// Takes bytes as they come: a line may come in several parts, and a part may have several lines. Answers each that is
+    /// complete before it looks at the next one, so that no more than one answer is in memory. Returns whether the client
+    /// may go on.
+    async fn received(&mut self, socket: Socket, bytes: &[u8]) -> bool {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.begun.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.begun);
-                let answer = match self.evaluate(&String::from_utf8_lossy(&line)) {
-                    Ok(answer) => answer,
-                    Err(error) => format!("error: {error}"),
-                };
-                answers += &answer;
-                answers.push('\n');
+            let line = part.strip_suffix(b"\n");
+            if self.begun.len() + line.unwrap_or(part).len() > LONGEST_LINE {
+                is_written(socket, "error: the line is too long\n").await;
+                return false;
+            }
+            self.begun.extend_from_slice(line.unwrap_or(part));
+            if line.is_none() {
+                continue;
+            }
+            let line = std::mem::take(&mut self.begun);
+            let mut answer = match self.evaluate(&String::from_utf8_lossy(&line)) {
+                Ok(answer) => answer,
+                Err(error) => format!("error: {error}"),
+            };
+            answer.push('\n');
+            if !is_written(socket, &answer).await {
+                return false;
             }
         }
-        answers
+        true
     }
 
     /// Evaluates a line. If one of its words fails, the stack is as it was before.
@@ -238,21 +241,41 @@ mod tests {
 
     #[test]
     fn what_is_no_line_ends_the_connection() {
+        // Whether its end comes with it or not.
+        for end in ["", "\n7\n"] {
+            let mut client = Client::new();
+            let line = format!("{}{end}", "1".repeat(LONGEST_LINE + 1));
+            deliver_event(Socket::from_pid(SOCKET), Event::Data(line.into()));
+            assert_eq!(client.0.run(), RunResult::Waiting);
+            let effects = effects();
+            let Some(Effect::Request {
+                payload, reference, ..
+            }) = effects.first()
+            else {
+                panic!("{effects:?}");
+            };
+            assert_eq!(payload, b"error: the line is too long\n");
+            deliver_reply(*reference, Ok(&()));
+            assert_eq!(client.0.run(), RunResult::Done);
+        }
         let mut client = Client::new();
-        deliver_event(
-            Socket::from_pid(SOCKET),
-            Event::Data(vec![b'1'; LONGEST_LINE + 1]),
-        );
+        let longest = format!("{}1\n", " ".repeat(LONGEST_LINE - 1));
+        assert_eq!(client.says(&longest), "1\n");
+    }
+
+    #[test]
+    fn a_line_is_answered_before_the_next_one_is_looked_at() {
+        let mut client = Client::new();
+        deliver_event(Socket::from_pid(SOCKET), Event::Data(b"1\n2\n".to_vec()));
         assert_eq!(client.0.run(), RunResult::Waiting);
-        let effects = effects();
-        let Some(Effect::Request {
-            payload, reference, ..
-        }) = effects.first()
-        else {
-            panic!("{effects:?}");
+        let written = |effects: Vec<Effect>| -> Vec<Vec<u8>> {
+            let requests = effects.into_iter();
+            let payloads = requests.filter_map(|effect| match effect {
+                Effect::Request { payload, .. } => Some(payload),
+                _ => None,
+            });
+            payloads.collect()
         };
-        assert_eq!(payload, b"error: the line is too long\n");
-        deliver_reply(*reference, Ok(&()));
-        assert_eq!(client.0.run(), RunResult::Done);
+        assert_eq!(written(effects()), [b"1\n"]);
     }
 }

@@ -148,7 +148,8 @@ impl Cart {
             thing: &thing,
             item: &item,
         };
-        let place = format!("/carts/{}/items/{thing}", self.id);
+        // Not made of the id: that is decoded, and may contain what no path does.
+        let place = format!("{}/{thing}", request.path.trim_end_matches('/'));
         let status = if before == 0 { 201 } else { 200 };
         let response = Response::json(&line)
             .with_status(status)
@@ -292,11 +293,19 @@ mod tests {
         );
         assert_eq!(cart.add(r#"{"thing": "nut"}"#, &costs(5)).status, 201);
         assert_eq!(cart.add(r#"{"thing": "nut"}"#, &costs(6)).status, 200);
+        // What the client has encoded stays so.
+        let strange = request("POST", "/carts/a%0Ab/items").with_param("id", "a\nb");
+        let added = cart.answer(&strange.with_body(r#"{"thing": "nut"}"#), &costs(6));
+        assert!(
+            added
+                .headers
+                .contains(&("location".into(), "/carts/a%0Ab/items/nut".into()))
+        );
         let contents = cart.ask("GET", "/carts/anna");
         assert_eq!(contents.status, 200);
         assert_eq!(
             text(&contents),
-            r#"{"id":"anna","items":[{"thing":"apple","count":2,"cents":40},{"thing":"nut","count":2,"cents":6}],"total_cents":92}"#
+            r#"{"id":"anna","items":[{"thing":"apple","count":2,"cents":40},{"thing":"nut","count":3,"cents":6}],"total_cents":98}"#
         );
         assert_eq!(cart.ask("DELETE", "/carts/anna/items/apple").status, 204);
         assert_eq!(cart.ask("DELETE", "/carts/anna/items/apple").status, 404);

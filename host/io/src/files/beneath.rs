@@ -12,6 +12,9 @@ use tower_http::services::fs::{Backend, File, Metadata};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
+/// How often a path is tried with a `..` of which the system cannot say where it leads, since something is renamed meanwhile.
+const TRIES: usize = 8;
+
 /// A folder whose files may be read.
 #[derive(Clone, Debug)]
 pub(super) struct Beneath(PathBuf);
@@ -36,7 +39,15 @@ impl Beneath {
             // Not waiting: a pipe would, until somebody writes to it.
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
             let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-            match openat2(&folder, below, flags, Mode::empty(), inside) {
+            let open = || openat2(&folder, below, flags, Mode::empty(), inside);
+            let mut opened = open();
+            for _ in 1..TRIES {
+                if !matches!(opened, Err(rustix::io::Errno::AGAIN)) {
+                    break;
+                }
+                opened = open();
+            }
+            match opened {
                 Ok(file) => Ok(file.into()),
                 // It leads out, or is a socket: as if there were nothing.
                 Err(
