@@ -181,11 +181,21 @@ pub struct Gateway<G: 'static> {
     under_way: Arc<()>,
 }
 
+/// A listener that is new.
+struct Bound {
+    listener: Listener,
+    address: ListenAddress,
+    file: Option<SocketFile>,
+    socket: Option<String>,
+}
+
 /// A listener that is open.
 struct Open {
     address: ListenAddress,
     /// The address in the settings: with port 0, it is another one.
     wanted: ListenAddress,
+    /// The name of the socket that was passed to this program for it: closed, it would be gone.
+    socket: Option<String>,
     /// The file of a Unix socket. Not the task's: a task that is ended is dropped at some later time, and with it the listener.
     file: Option<SocketFile>,
     shared: Arc<Address>,
@@ -309,13 +319,11 @@ impl<G: Send + 'static> Gateway<G> {
             routed.push((listen, router, tls));
         }
         let mut open = self.open.lock();
-        let is_open = |open: &[Open], wanted: &ListenAddress| {
-            open.iter().position(|open: &Open| open.wanted == *wanted)
-        };
+        let stays = stays(&open, routed.iter().map(|(listen, ..)| listen));
         let _context = runtime.enter();
         let mut bound = Vec::new();
-        for (listen, ..) in &routed {
-            bound.push(match is_open(&open, &listen.address) {
+        for ((listen, ..), at) in routed.iter().zip(&stays) {
+            bound.push(match at {
                 Some(_) => None,
                 None => Some(self.bind(listen).map_err(|source| ListenError::Bind {
                     address: listen.address.clone(),
@@ -323,23 +331,31 @@ impl<G: Send + 'static> Gateway<G> {
                 })?),
             });
         }
-        let mut kept = Vec::new();
-        for ((listen, router, tls), bound) in routed.into_iter().zip(bound) {
+        let mut before: Vec<_> = std::mem::take(&mut *open).into_iter().map(Some).collect();
+        for (((listen, router, tls), bound), at) in routed.into_iter().zip(bound).zip(stays) {
             let wanted = listen.address.clone();
-            match (bound, is_open(&open, &wanted)) {
-                (Some((listener, address, file)), _) => {
+            match (bound, at.and_then(|at| before[at].take())) {
+                (
+                    Some(Bound {
+                        listener,
+                        address,
+                        file,
+                        socket,
+                    }),
+                    _,
+                ) => {
                     let shared = Address::new(listen, router, tls);
                     let accepting = self.accept(runtime, listener, shared.clone());
-                    kept.push(Open {
+                    open.push(Open {
                         address,
                         wanted,
+                        socket,
                         file,
                         shared,
                         accepting,
                     });
                 }
-                (None, Some(at)) => {
-                    let one = open.remove(at);
+                (None, Some(mut one)) => {
                     if let Some(Err(error)) =
                         one.file.as_ref().map(|file| file.set_mode(listen.mode))
                     {
@@ -348,26 +364,32 @@ impl<G: Send + 'static> Gateway<G> {
                     one.shared.settings.store(Arc::new((listen, router)));
                     one.shared.tls.store(tls.map(Arc::new));
                     one.shared.room.notify_one();
-                    kept.push(one);
+                    one.wanted = wanted;
+                    open.push(one);
                 }
                 (None, None) => {}
             }
         }
-        for closed in std::mem::replace(&mut *open, kept) {
+        for closed in before.into_iter().flatten() {
             closed.accepting.abort();
         }
         Ok(())
     }
 
     /// Listens at an address, with a socket that was passed to this program or with one of its own.
-    fn bind(&self, listen: &Listen) -> io::Result<(Listener, ListenAddress, Option<SocketFile>)> {
+    fn bind(&self, listen: &Listen) -> io::Result<Bound> {
         let name = listen.socket.as_deref();
         if let Some((listener, address)) = self.inherited.take(name, &listen.address)? {
             if listen.tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
                 let why = "what was passed for it is a Unix socket, which has no TLS";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, why));
             }
-            return Ok((listener, address, None));
+            return Ok(Bound {
+                listener,
+                address,
+                file: None,
+                socket: listen.socket.clone(),
+            });
         }
         if self.inherited.is_expected {
             let address = &listen.address;
@@ -375,7 +397,13 @@ impl<G: Send + 'static> Gateway<G> {
                 "no socket for {address} was passed to this program: it opens one itself"
             );
         }
-        Listener::bind(&listen.address, listen.mode)
+        let (listener, address, file) = Listener::bind(&listen.address, listen.mode)?;
+        Ok(Bound {
+            listener,
+            address,
+            file,
+            socket: None,
+        })
     }
 
     fn accept(
@@ -473,6 +501,37 @@ impl<G: 'static> Drop for Gateway<G> {
     }
 }
 
+/// Returns which listener is that of each address: the one with the name of its socket, or else with the address itself.
+fn stays<'a>(open: &[Open], listen: impl Iterator<Item = &'a Listen>) -> Vec<Option<usize>> {
+    let names: Vec<_> = open
+        .iter()
+        .map(|open| (open.socket.as_deref(), &open.wanted))
+        .collect();
+    let wanted: Vec<_> = listen
+        .map(|listen| (listen.socket.as_deref(), &listen.address))
+        .collect();
+    stay(&names, &wanted)
+}
+
+fn stay<A: PartialEq>(
+    open: &[(Option<&str>, A)],
+    wanted: &[(Option<&str>, A)],
+) -> Vec<Option<usize>> {
+    let mut stays = vec![None; wanted.len()];
+    let mut assign = |is_same: &dyn Fn(&(Option<&str>, A), &(Option<&str>, A)) -> bool| {
+        for n in 0..wanted.len() {
+            if stays[n].is_none() {
+                let mut all = 0..open.len();
+                stays[n] =
+                    all.find(|at| !stays.contains(&Some(*at)) && is_same(&open[*at], &wanted[n]));
+            }
+        }
+    };
+    assign(&|open, wanted| open.0.is_some() && open.0 == wanted.0);
+    assign(&|open, wanted| open.1 == wanted.1);
+    stays
+}
+
 /// Reads the certificate of an address.
 fn tls(listen: &Listen) -> Result<Option<Tls>, String> {
     let Some(certificate) = &listen.tls else {
@@ -507,4 +566,24 @@ fn is_of_the_client(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stay;
+
+    #[test]
+    fn a_listener_with_a_passed_socket_stays_when_its_address_changes() {
+        let open = [(Some("web"), 1), (None, 2), (None, 3)];
+        for (wanted, expected) in [
+            // The address is edited.
+            (vec![(Some("web"), 9)], vec![Some(0)]),
+            (vec![(None, 2), (None, 1)], vec![Some(1), Some(0)]),
+            // The name counts first, and each listener once.
+            (vec![(None, 1), (Some("web"), 2)], vec![None, Some(0)]),
+            (vec![(Some("other"), 3), (None, 4)], vec![Some(2), None]),
+        ] {
+            assert_eq!(stay(&open, &wanted), expected, "{wanted:?}");
+        }
+    }
 }
