@@ -513,22 +513,24 @@ fn stays<'a>(open: &[Open], listen: impl Iterator<Item = &'a Listen>) -> Vec<Opt
     stay(&names, &wanted)
 }
 
-fn stay<A: PartialEq>(
-    open: &[(Option<&str>, A)],
-    wanted: &[(Option<&str>, A)],
-) -> Vec<Option<usize>> {
+/// The name of a socket, if there is one, and an address.
+type Named<'a, A> = (Option<&'a str>, A);
+
+fn stay<A: PartialEq>(open: &[Named<'_, A>], wanted: &[Named<'_, A>]) -> Vec<Option<usize>> {
     let mut stays = vec![None; wanted.len()];
-    let mut assign = |is_same: &dyn Fn(&(Option<&str>, A), &(Option<&str>, A)) -> bool| {
-        for n in 0..wanted.len() {
+    for by_name in [true, false] {
+        for (n, (name, address)) in wanted.iter().enumerate() {
+            let is_same = |(known, at): &Named<'_, A>| match by_name {
+                true => known.is_some() && known == name,
+                false => at == address,
+            };
             if stays[n].is_none() {
                 let mut all = 0..open.len();
-                stays[n] =
-                    all.find(|at| !stays.contains(&Some(*at)) && is_same(&open[*at], &wanted[n]));
+                let is_free = |at| !stays.contains(&Some(at));
+                stays[n] = all.find(|at| is_free(*at) && is_same(&open[*at]));
             }
         }
-    };
-    assign(&|open, wanted| open.0.is_some() && open.0 == wanted.0);
-    assign(&|open, wanted| open.1 == wanted.1);
+    }
     stays
 }
 
