@@ -29,6 +29,10 @@ const FIRST_DELAY = 250;
 const MAX_DELAY = 10_000;
 /** How long opening a connection may take until the welcome. */
 const WELCOME_WITHIN = 10_000;
+/** A connection that has stood for so long is a good one: when it is lost, the first try comes soon again. */
+const GOOD_AFTER = 10_000;
+/** The code with which a WebSocket is closed on which a frame was too large. */
+const TOO_LARGE = 1009;
 /** How long a reply may take, unless the request says otherwise. */
 const REPLY_WITHIN = 30_000;
 
@@ -36,8 +40,10 @@ const REPLY_WITHIN = 30_000;
 export class ChannelError extends Error {
   /**
    * @param {string} message
-   * @param {"refused" | "timeout" | "lost" | "closed" | "full"} kind `lost`: the session has been lost, and whether it has
-   *   done it is not known.
+   * @param {"refused" | "timeout" | "lost" | "closed" | "full" | "invalid" | "too-large"} kind `lost`: the session has been
+   *   lost, and whether it has done it is not known. `timeout`: it has not done it and will not if there was no connection all
+   *   the time; else that is not known. `invalid`: it cannot be JSON. `too-large`: it has more bytes than the `body` of the
+   *   listener.
    */
   constructor(message, kind) {
     super(message);
@@ -89,12 +95,15 @@ export class Client {
   #seen = 0;
   #acknowledged = 0;
 
-  /** The last request, and those without a reply, in order: by number, the frame and the promise. */
+  /** The last request, and those without a reply, in order: by number, the frame as text and the promise. */
   #last = 0;
   #pending = new Map();
+  /** Whether the last connection was closed because a frame was too large. */
+  #isTooLarge = false;
 
   #tries = 0;
   #delay;
+  #good;
   #welcome;
   #ping;
   #pong;
@@ -182,17 +191,24 @@ export class Client {
     if (this.#pending.size >= MAX_PENDING) {
       return Promise.reject(new ChannelError(`${MAX_PENDING} requests wait already`, "full"));
     }
+    let text;
+    try {
+      // Now, and not when there is a connection: the payload may be another one by then.
+      text = JSON.stringify({ type, ref: this.#last + 1, ...request });
+    } catch (error) {
+      return Promise.reject(new ChannelError(`the payload cannot be JSON: ${error.message}`, "invalid"));
+    }
     const ref = ++this.#last;
-    const frame = { type, ref, ...request };
     return new Promise((resolve, reject) => {
-      const entry = { frame, resolve, reject, timer: undefined, isOver: false };
+      const entry = { type, text, resolve, reject, timer: undefined, isSent: false, isOver: false };
       entry.timer = setTimeout(() => {
-        // It stays in the list: the session must get it in order, and perhaps it has.
-        entry.isOver = true;
         reject(new ChannelError(`no reply in ${within} ms`, "timeout"));
+        entry.isOver = true;
+        // One that was sent stays, as perhaps the session has it; and who wants to leave wants it later, too.
+        if (!entry.isSent && type !== "leave") this.#pending.delete(ref);
       }, within);
       this.#pending.set(ref, entry);
-      if (this.#state === "open") this.#send(frame);
+      if (this.#state === "open") this.#ask(entry);
     });
   }
 
@@ -206,7 +222,15 @@ export class Client {
     clearTimeout(this.#delay);
     this.#drop(4000);
     this.#become("connecting");
-    const socket = new this.#make(this.#url);
+    // Who listens may have closed the client, and even connected it again.
+    if (this.#state !== "connecting" || this.#socket) return;
+    let socket;
+    try {
+      socket = new this.#make(this.#url);
+    } catch (error) {
+      console.error(error);
+      return this.#again();
+    }
     this.#socket = socket;
     const mine = (handle) => (event) => socket === this.#socket && handle(event);
     socket.onopen = mine(() => {
@@ -214,7 +238,10 @@ export class Client {
       socket.send(JSON.stringify({ type: "hello", version: VERSION, token, seen: this.#seen }));
     });
     socket.onmessage = mine((message) => this.#read(message.data));
-    socket.onclose = mine(() => this.#again());
+    socket.onclose = mine((event) => {
+      this.#isTooLarge = event.code === TOO_LARGE;
+      this.#again();
+    });
     this.#welcome = setTimeout(() => this.#again(), WELCOME_WITHIN);
   }
 
@@ -223,6 +250,7 @@ export class Client {
     clearTimeout(this.#welcome);
     clearTimeout(this.#ping);
     clearTimeout(this.#pong);
+    clearTimeout(this.#good);
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(code);
@@ -232,6 +260,8 @@ export class Client {
   #again() {
     this.#drop(4000);
     this.#become("waiting");
+    if (this.#state !== "waiting") return;
+    clearTimeout(this.#delay);
     const most = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** this.#tries++);
     this.#delay = setTimeout(() => this.#open(), most * (0.5 + Math.random() / 2));
   }
@@ -239,6 +269,13 @@ export class Client {
   #send(frame) {
     this.#acknowledged = this.#seen;
     this.#socket.send(JSON.stringify({ ...frame, seen: this.#seen }));
+  }
+
+  /** Sends a request, which is an object as text. */
+  #ask(entry) {
+    entry.isSent = true;
+    this.#acknowledged = this.#seen;
+    this.#socket.send(`${entry.text.slice(0, -1)},"seen":${this.#seen}}`);
   }
 
   /** Asks now and then whether the session is there: a connection that is lost is not always told. */
@@ -278,26 +315,41 @@ export class Client {
 
   #welcomed(frame) {
     clearTimeout(this.#welcome);
-    this.#tries = 0;
-    const had = this.#token !== null;
+    this.#good = setTimeout(() => (this.#tries = 0), GOOD_AFTER);
+    const isLost = !frame.resumed && this.#token !== null;
+    const reason = frame.reason ?? "unknown";
     this.#token = frame.token;
     if (!frame.resumed) {
       this.#seen = 0;
       this.#acknowledged = 0;
     }
-    if (!frame.resumed && had) {
-      this.#forget("lost", `the session is lost (${frame.reason ?? "unknown"}): join anew`);
-    }
-    this.#become("open");
+    if (isLost) this.#forget("lost", `the session is lost (${reason}): join anew`);
+    this.#state = "open";
     this.#pingLater();
-    // What the session has not received, or a new one cannot have.
-    for (const [ref, { frame: request }] of this.#pending) {
-      if (!frame.resumed || ref > frame.received) this.#send(request);
+    this.#resend(frame.resumed ? frame.received : 0);
+    if (isLost) for (const channel of this.#channels.values()) channel._rejoin();
+    // Last: what those who listen ask for has larger numbers than all that was asked for before, and must be sent after it.
+    this.#states.call("open");
+    if (isLost) this.#lost.call(reason);
+  }
+
+  /** Sends what the session has not received. */
+  #resend(received) {
+    let missing = [...this.#pending].filter(([ref]) => ref > received);
+    // Nobody waits for these any more, and so they are better not done than late.
+    const late = missing.filter(([, { isOver, type }]) => isOver && type !== "leave");
+    for (const [ref] of late) this.#pending.delete(ref);
+    missing = missing.filter(([ref]) => this.#pending.has(ref));
+    const sent = missing.filter(([, { isSent }]) => isSent);
+    if (this.#isTooLarge && sent.length > 0) {
+      // One of them was too large, so the largest is. It would be so each time.
+      const [ref, entry] = sent.reduce((most, one) => (one[1].text.length > most[1].text.length ? one : most));
+      this.#pending.delete(ref);
+      clearTimeout(entry.timer);
+      entry.reject(new ChannelError("the request is too large: see `body` of the listener", "too-large"));
     }
-    if (!frame.resumed && had) {
-      this.#lost.call(frame.reason ?? "unknown");
-      for (const channel of this.#channels.values()) channel._rejoin();
-    }
+    this.#isTooLarge = false;
+    for (const [ref, entry] of missing) if (this.#pending.has(ref)) this.#ask(entry);
   }
 
   #replied(frame) {
@@ -329,7 +381,15 @@ export class Client {
 export class Channel {
   #client;
   #params;
+  /** Whether the client shall be in it, and whether it is: in the session that there is now. */
   #wanted = false;
+  #isJoined = false;
+  /** The join that has no reply yet. @type {Promise<any> | null} */
+  #joining = null;
+  /** The number of the last join: the client may have left meanwhile, or the session may be lost. */
+  #number = 0;
+  /** Whether there was a list: differences before it do not count. */
+  #hasList = false;
   /** @type {Map<string, Listeners>} */
   #events = new Map();
   #presences = new Listeners();
@@ -351,22 +411,42 @@ export class Channel {
   }
 
   /**
-   * Joins; the promise has what the session replies. If the session is lost later, the topic is joined again by itself.
+   * Joins; the promise has what the session replies. If the session is lost later, the topic is joined again by itself. While
+   * a join waits for its reply, the promise is that of this join.
    * @param {any} [params] Other parameters than before.
    * @returns {Promise<any>}
    */
-  async join(params = this.#params) {
+  join(params = this.#params) {
     this.#params = params;
     this.#client.connect();
     this.#wanted = true;
+    this.#joining ??= this.#join();
+    return this.#joining;
+  }
+
+  async #join() {
+    const number = ++this.#number;
     try {
-      const reply = await this.#client._request("join", { topic: this.topic, payload: params });
+      const reply = await this.#client._request("join", { topic: this.topic, payload: this.#params });
+      if (number === this.#number) this.#isJoined = true;
       this.#joins.call(reply);
       return reply;
     } catch (error) {
-      if (error.kind === "refused") this.#wanted = false;
+      const isRefused = ["refused", "invalid", "too-large"].includes(error.kind);
+      // One who has joined already is refused, too.
+      if (number === this.#number && isRefused && !this.#isJoined) this.#wanted = false;
       throw error;
+    } finally {
+      if (number === this.#number) this.#joining = null;
     }
+  }
+
+  /** It is in the topic no more; a join that has no reply yet is no more the last one. */
+  #out() {
+    this.#number++;
+    this.#joining = null;
+    this.#isJoined = false;
+    this.#hasList = false;
   }
 
   /**
@@ -410,28 +490,39 @@ export class Channel {
   /** Leaves. */
   async leave() {
     this.#wanted = false;
+    this.#out();
+    const left = this.#client._request("leave", { topic: this.topic });
     this.#setUsers(new Map());
-    await this.#client._request("leave", { topic: this.topic });
+    await left;
   }
 
+  /** The session is a new one. */
   _rejoin() {
+    this.#out();
     if (!this.#wanted) return;
     this.join().catch((error) => {
-      // Who has lost the session again joins again. All else is told to those who listen.
-      if (error.kind !== "lost") this._hear("left", error.message);
+      // Who has lost the session again joins again, and who has closed the client knows. All else is told to those who listen.
+      if (error.kind !== "lost" && error.kind !== "closed") this._hear("left", error.message);
     });
   }
 
   _end() {
     this.#wanted = false;
+    this.#out();
     this.#users = new Map();
   }
 
   _hear(event, payload) {
-    if (event === "presence_state") return this.#setUsers(new Map(Object.entries(payload)));
-    if (event === "presence_diff") return this.#change(payload);
+    if (event === "presence_state") {
+      // Who has left does not see what was on its way.
+      if (!this.#wanted) return;
+      this.#hasList = true;
+      return this.#setUsers(new Map(Object.entries(payload)));
+    }
+    if (event === "presence_diff") return this.#hasList && this.#change(payload);
     if (event === "left") {
       this.#wanted = false;
+      this.#out();
       this.#setUsers(new Map());
     }
     this.#events.get(event)?.call(payload);

@@ -174,7 +174,7 @@ test("presence is a list by key that follows the differences", async () => {
   event("presence_diff", { joins: { a: [one(2, "y")], b: [one(3, "z")] }, leaves: {} });
   event("presence_diff", { joins: { a: [one(1, "new")] }, leaves: {} });
   event("presence_diff", { joins: {}, leaves: { a: [one(2, "y")], b: [one(3, "z")] } });
-  assert.deepEqual(seen.slice(1), [
+  assert.deepEqual(seen, [
     '[["a",[{"id":1,"meta":"x"}]]]',
     '[["a",[{"id":1,"meta":"x"},{"id":2,"meta":"y"}]],["b",[{"id":3,"meta":"z"}]]]',
     '[["a",[{"id":2,"meta":"y"},{"id":1,"meta":"new"}]],["b",[{"id":3,"meta":"z"}]]]',
@@ -199,6 +199,167 @@ test("tries to connect come later each time, and not all at once", async (t) => 
   client.close();
 });
 
+test("what is asked for when the connection is open comes after what was asked for before", async () => {
+  const { client, room } = begun();
+  let opened = 0;
+  client.onState((state) => {
+    if (state === "open") room.push("opened", ++opened).catch(() => {});
+  });
+  client.onLost(() => room.push("lost").catch(() => {}));
+  room.join().catch(() => {});
+  const first = await connection(1);
+  first.open();
+  first.welcome();
+  const refs = (socket) => socket.take().filter(({ ref }) => ref).map(({ type, ref, event }) => [ref, event ?? type]);
+  assert.deepEqual(refs(first), [[1, "join"], [2, "opened"]]);
+  first.onclose({});
+  room.push("waits").catch(() => {});
+  const second = await connection(2);
+  second.open();
+  second.welcome({ resumed: true, received: 1 });
+  assert.deepEqual(refs(second), [[2, "opened"], [3, "waits"], [4, "opened"]]);
+  second.onclose({});
+  const third = await connection(3);
+  third.open();
+  third.welcome({ reason: "missed" });
+  assert.deepEqual(refs(third), [[5, "join"], [6, "opened"], [7, "lost"]]);
+  client.close();
+});
+
+test("a request that is too large or cannot be JSON is rejected, and does not keep others", async () => {
+  const { client, room } = begun();
+  room.join().catch(() => {});
+  const cycle = {};
+  cycle.it = cycle;
+  await assert.rejects(room.push("say", cycle), { kind: "invalid" });
+  await assert.rejects(room.push("say", 1n), { kind: "invalid" });
+  const changes = { text: "before" };
+  room.push("say", changes).catch(() => {});
+  changes.text = "after";
+  const first = await connection(1);
+  first.open();
+  first.take();
+  first.welcome();
+  assert.deepEqual(first.take().slice(1).map(({ ref, payload }) => [ref, payload]), [[2, { text: "before" }]]);
+  const large = assert.rejects(room.push("say", "x".repeat(1000)), { kind: "too-large" });
+  const small = room.push("say", "small");
+  first.take();
+  first.onclose({ code: 1009 });
+  const never = room.push("say", "x".repeat(2000));
+  never.catch(() => {});
+  const second = await connection(2);
+  second.open();
+  second.take();
+  second.welcome({ resumed: true, received: 2 });
+  await large;
+  // One that was not sent yet may not be too large.
+  assert.deepEqual(second.take().map(({ ref }) => ref), [4, 5]);
+  second.says({ type: "reply", seq: 1, ref: 4, ok: "done" });
+  assert.equal(await small, "done");
+  client.close();
+});
+
+test("what has waited too long is not sent later", async () => {
+  const { client, room } = begun();
+  room.join().catch(() => {});
+  await assert.rejects(room.push("say", "never sent", { within: 1 }), { kind: "timeout" });
+  const first = await connection(1);
+  first.open();
+  first.take();
+  first.welcome();
+  const sent = [room.push("say", "received", { within: 1 }), room.push("say", "not received", { within: 1 })];
+  await Promise.all(sent.map((push) => assert.rejects(push, { kind: "timeout" })));
+  assert.deepEqual(first.take().map(({ ref }) => ref), [1, 3, 4]);
+  first.onclose({});
+  const second = await connection(2);
+  second.open();
+  second.take();
+  second.welcome({ resumed: true, received: 3 });
+  assert.deepEqual(second.take(), []);
+  client.close();
+});
+
+test("a join that is asked for twice is one, and one that is refused as it is joined changes nothing", async () => {
+  const { client, room } = begun();
+  const joined = room.join();
+  assert.equal(room.join(), joined);
+  const first = await connection(1);
+  first.open();
+  first.welcome();
+  first.says({ type: "reply", seq: 1, ref: 1, ok: 1 });
+  await joined;
+  const twice = room.join();
+  first.says({ type: "reply", seq: 2, ref: 2, error: "it has been joined already" });
+  await assert.rejects(twice, { kind: "refused" });
+  const lost = new Promise((resolve) => client.onLost(() => resolve(room.join())));
+  first.onclose({});
+  const second = await connection(2);
+  second.open();
+  second.welcome({ reason: "unknown" });
+  const joins = second.take().filter(({ type }) => type === "join");
+  assert.deepEqual(joins.map(({ ref }) => ref), [3]);
+  second.says({ type: "reply", seq: 1, ref: 3, ok: 3 });
+  assert.equal(await lost, 3);
+  // Who leaves meanwhile does not join by what was asked for before.
+  room.leave().catch(() => {});
+  room.join({ name: "b" }).catch(() => {});
+  assert.deepEqual(second.take().map(({ type }) => type), ["leave", "join"]);
+  client.close();
+});
+
+test("a client that is closed by who listens stays closed, and one that cannot connect tries again", async (t) => {
+  for (const closing of ["connecting", "open", "waiting"]) {
+    const { client, room } = begun();
+    client.onState((state) => state === closing && client.close());
+    room.join().catch(() => {});
+    if (closing !== "connecting") {
+      Fake.all[0].open();
+      Fake.all[0].welcome();
+    }
+    if (closing === "waiting") Fake.all[0].onclose({});
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.equal(client.state, "closed");
+    assert.equal(Fake.all.length, closing === "connecting" ? 0 : 1, closing);
+  }
+  t.mock.method(console, "error", () => {});
+  let tries = 0;
+  class Throws {
+    constructor() {
+      tries++;
+      throw new SyntaxError("not now");
+    }
+  }
+  const client = new Client("/live", { WebSocket: Throws, base: "https://example.com" });
+  client.connect();
+  assert.equal(client.state, "waiting");
+  while (tries < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  client.close();
+});
+
+test("a connection that is lost soon after the welcome is tried again later each time", (t) => {
+  const { client, room } = begun();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  room.join().catch(() => {});
+  for (const most of [250, 500, 1000]) {
+    const count = Fake.all.length;
+    Fake.all.at(-1).open();
+    Fake.all.at(-1).welcome({ resumed: count > 1 });
+    t.mock.timers.tick(5_000);
+    Fake.all.at(-1).onclose({});
+    t.mock.timers.tick(most / 2 - 1);
+    assert.equal(Fake.all.length, count, `not before half of ${most} ms`);
+    t.mock.timers.tick(most / 2 + 1);
+    assert.equal(Fake.all.length, count + 1);
+  }
+  Fake.all.at(-1).open();
+  Fake.all.at(-1).welcome({ resumed: true });
+  t.mock.timers.tick(10_000);
+  Fake.all.at(-1).onclose({});
+  t.mock.timers.tick(250);
+  assert.equal(Fake.all.length, 5, "the connection stood for a while");
+  client.close();
+});
+
 test("against a node", { skip: !process.env.EXUVIA_URL && "no EXUVIA_URL" }, async () => {
   const url = process.env.EXUVIA_URL;
   const sockets = [];
@@ -219,6 +380,8 @@ test("against a node", { skip: !process.env.EXUVIA_URL && "no EXUVIA_URL" }, asy
   await bens.join(person("ben"));
   assert.deepEqual([...(await users).keys()], ["anna", "ben"]);
   await assert.rejects(bens.push("say", " "), { kind: "refused" });
+  // More than the `body` of the listener.
+  await assert.rejects(annas.push("say", "x".repeat(1024 * 1024)), { kind: "too-large" });
   for (let n = 0; n < 50; n++) {
     // The code of an accident.
     if (n % 10 === 5) sockets.at(-1).close(4999);
