@@ -307,7 +307,9 @@ export class Client {
         this.#channels.get(frame.topic)?._hear(frame.event, frame.payload);
         break;
       case "error":
-        console.error(`exuvia: ${frame.reason}`);
+        // One that is about a request is the reply to it.
+        if (this.#pending.has(frame.ref)) this.#replied({ ref: frame.ref, error: frame.reason });
+        else console.error(`exuvia: ${frame.reason}`);
         break;
     }
     if (this.#seen - this.#acknowledged >= ACK_EVERY && this.#socket) this.#send({ type: "ack" });

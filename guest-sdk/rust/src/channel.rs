@@ -78,7 +78,9 @@ mod shown;
 use std::fmt;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 pub use self::presence::{Change, Presence, Present, What};
 pub use self::session::{
@@ -101,12 +103,15 @@ pub const MAX_UNSEEN: usize = 512;
 pub const MAX_UNSEEN_BYTES: usize = 256 * 1024;
 /// Requests (joins, pushes, leaves) of a client in a second, on average; more are refused.
 pub const REQUESTS_PER_SECOND: u32 = 100;
-/// Requests that may come at once after a pause.
+/// Requests that may come at once after a pause. Other frames count, too.
 pub const BURST: u32 = 200;
+/// How long a connected client may acknowledge nothing, in milliseconds, when more has been sent than is kept for it.
+pub const ACKNOWLEDGE_WITHIN_MS: u64 = 30_000;
 /// Sessions that may be present in a topic.
 pub const MAX_PRESENT: usize = 10_000;
 
-/// A value as JSON text: what clients send, and what is sent to them. It passes through without being decoded.
+/// A value as JSON text: what clients send, and what is sent to them. It passes through without being decoded: as a payload, or
+/// a part of one, it is the value, and not a string. In formats such as that of the state it is a text.
 ///
 /// ```
 /// use exuvia::channel::Json;
@@ -114,10 +119,30 @@ pub const MAX_PRESENT: usize = 10_000;
 /// assert_eq!(point.as_str(), "[3,4]");
 /// assert_eq!(point.decode::<(u8, u8)>(), Ok((3, 4)));
 /// assert!(point.decode::<String>().is_err());
+/// assert_eq!(Json::of(&[&point]).unwrap().as_str(), "[[3,4]]");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Layout)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, Layout)]
 pub struct Json(String);
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return self.0.serialize(serializer);
+        }
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(S::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        if !deserializer.is_human_readable() {
+            return String::deserialize(deserializer).map(Json);
+        }
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Json(raw.get().to_owned()))
+    }
+}
 
 impl Json {
     /// Encodes a value. [`Error::Encode`]: it cannot be JSON, such as a map whose keys are no text.

@@ -282,6 +282,19 @@ pub fn fill_mailbox(pid: Pid) {
     world(|world| world.full.insert(pid));
 }
 
+/// The process whose mailbox was [filled](fill_mailbox) has read it.
+///
+/// ```
+/// use exuvia::{Pid, testing};
+/// let slow = Pid::from_parts(1, 2);
+/// testing::fill_mailbox(slow);
+/// testing::empty_mailbox(slow);
+/// assert_eq!(slow.send(&1), Ok(()));
+/// ```
+pub fn empty_mailbox(pid: Pid) {
+    world(|world| world.full.remove(&pid));
+}
+
 /// Puts a typed message into the mailbox, as [`Pid::send`] does.
 ///
 /// ```

@@ -22,6 +22,8 @@ struct Visitor {
     session: Session,
     later: Option<PushId>,
     left: Vec<String>,
+    /// How many clients have begun.
+    begun: u32,
 }
 
 #[exuvia::actor(schema = 1, layout)]
@@ -33,6 +35,7 @@ impl Actor for Visitor {
             session: Session::default(),
             later: None,
             left: Vec::new(),
+            begun: 0,
         })
     }
 
@@ -84,6 +87,10 @@ impl Channel for Visitor {
             }
             other => Some(Err(format!("what is `{other}`?").into())),
         }
+    }
+
+    fn begun(&mut self, _: &mut Context) {
+        self.begun += 1;
     }
 
     fn left(&mut self, topic: &str, _: &mut Context) {
@@ -290,6 +297,8 @@ fn a_reply_may_be_given_later_but_not_to_a_client_that_has_begun_anew() {
         assert!(browser.says(&later).is_empty());
         if anew {
             browser.token = Value::Null;
+            browser.cut();
+            browser.socket = socket(2);
             browser.hello(0);
         }
         exuvia::me().send_bytes(7, b"now").unwrap();
@@ -452,6 +461,135 @@ fn what_is_no_frame_is_answered_and_the_session_goes_on() {
         [json!({ "type": "pong" })]
     );
     assert_eq!(browser.hears("x"), [event(2, "x")]);
+    // What is said a second time has been done before.
+    let again = browser.says(&json!({ "type": "hello", "version": 1, "token": null }));
+    assert_eq!(again[0]["reason"], "hello was said already");
+    assert_eq!(browser.hears("x"), [event(3, "x")]);
+    // A request that is malformed has a reply, so that nobody waits for it.
+    let long = "x".repeat(201);
+    let error = browser.asks(7, "join", &json!({ "topic": long }));
+    assert_eq!(
+        (&error["type"], &error["ref"]),
+        (&json!("error"), &json!(7))
+    );
+    let error = browser.asks(8, "push", &json!({ "event": "" }));
+    assert_eq!(
+        (&error["type"], &error["ref"]),
+        (&json!("error"), &json!(8))
+    );
+}
+
+#[test]
+fn frames_of_all_types_count_as_requests() {
+    let mut browser = Browser::joined();
+    for n in 1..BURST {
+        assert_eq!(browser.says(&json!({ "type": "ping" })).len(), 1, "{n}");
+    }
+    assert!(browser.says(&json!({ "type": "ping" })).is_empty());
+    assert!(browser.says(&json!({ "type": "nonsense" })).is_empty());
+    let reply = browser.asks(2, "push", &json!({ "event": "echo" }));
+    assert_eq!(reply["error"], "more than 100 requests in a second");
+}
+
+#[test]
+fn a_client_that_begins_is_told_to_the_actor_also_if_it_is_another_one() {
+    let mut browser = Browser::joined();
+    let begun = |browser: &Browser| browser.process.state().as_ref().unwrap().begun;
+    assert_eq!(begun(&browser), 1);
+    browser.cut();
+    browser.socket = socket(2);
+    assert_eq!(browser.hello(1)[0]["resumed"], true);
+    assert_eq!(begun(&browser), 1);
+    browser.token = json!("guessed");
+    browser.socket = socket(3);
+    assert_eq!(browser.hello(1)[0]["resumed"], false);
+    assert_eq!(begun(&browser), 2);
+}
+
+#[test]
+fn json_is_sent_as_the_value_that_it_is() {
+    let mut browser = Browser::joined();
+    let value = Json::of(&json!({ "a": [1] })).unwrap();
+    channel::publish(TOPIC, "news", &value).unwrap();
+    let news = testing::effects().remove(0);
+    assert_eq!(browser.gets(news)[0]["payload"], json!({ "a": [1] }));
+    // In the state, it is kept as it is.
+    let kept: Json = exuvia::decode(&exuvia::encode(&value).unwrap()).unwrap();
+    assert_eq!(kept, value);
+}
+
+/// What the session has sent to the keeper.
+fn tracks(browser: &mut Browser) -> Vec<Effect> {
+    let is_track = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Send {
+                tag: tag::CHANNEL_TRACK,
+                ..
+            }
+        )
+    };
+    std::mem::take(&mut browser.effects)
+        .into_iter()
+        .filter(is_track)
+        .collect()
+}
+
+#[test]
+fn a_leave_that_the_keeper_has_not_got_is_repeated() {
+    for rejoins in [false, true] {
+        testing::reset();
+        let keeper = Pid::from_parts(1, 70);
+        exuvia::register(KEEPER, keeper).unwrap();
+        let mut browser = Browser::welcomed();
+        browser.asks(1, "join", &json!({ "payload": "anna" }));
+        let join = tracks(&mut browser).remove(0);
+        testing::fill_mailbox(keeper);
+        browser.asks(2, "leave", &json!({}));
+        let is_timer = |effect: &&Effect| matches!(effect, Effect::Timer { .. });
+        let timer = browser.effects.iter().find(is_timer).unwrap().clone();
+        assert!(tracks(&mut browser).is_empty());
+        testing::empty_mailbox(keeper);
+        let mut presence = Presence::default();
+        let session = Pid::from_parts(1, 81);
+        handled(&mut presence, &join, session);
+        if rejoins {
+            browser.asks(3, "join", &json!({ "payload": "anna" }));
+        }
+        testing::deliver_timer(&timer);
+        browser.runs();
+        let sent = tracks(&mut browser);
+        assert_eq!(sent.len(), 1);
+        let whats: Vec<What> = handled(&mut presence, &sent[0], session)
+            .iter()
+            .map(|change| change.what)
+            .collect();
+        let wanted: &[What] = match rejoins {
+            true => &[What::Left, What::Joined],
+            false => &[What::Left],
+        };
+        assert_eq!(whats, wanted);
+    }
+}
+
+#[test]
+fn who_has_not_got_the_list_gets_it_later_and_nobody_else_does() {
+    let (come, _) = track("anna");
+    testing::effects();
+    let session = Pid::from_parts(1, 81);
+    testing::fill_mailbox(session);
+    let mut presence = Presence::default();
+    handled(&mut presence, &come, session);
+    let effects = testing::effects();
+    let is_timer = |effect: &&Effect| matches!(effect, Effect::Timer { .. });
+    let timer = effects.iter().find(is_timer).unwrap();
+    testing::empty_mailbox(session);
+    testing::deliver_timer(timer);
+    let timer = exuvia::receive(exuvia::Match::Any, Wait::No).unwrap();
+    assert_eq!(presence.handle_info(Info::Timer(timer)), Ok(vec![]));
+    let (one, all) = told();
+    assert_eq!(one, [json!({ "anna": [{ "id": 1, "meta": 1 }] })]);
+    assert!(all.is_empty());
 }
 
 #[test]
@@ -511,6 +649,27 @@ fn track(name: &str) -> (Effect, Effect) {
         )
     });
     (tracks.next().unwrap(), tracks.next().unwrap())
+}
+
+/// The same, from a session that the keeper knows.
+fn shown_again(come: &Effect) -> Effect {
+    #[derive(Serialize, Deserialize)]
+    struct Track {
+        topic: String,
+        shown: Option<(String, String)>,
+        anew: bool,
+    }
+    let Effect::Send { to, tag, payload } = come else {
+        panic!("{come:?}");
+    };
+    let mut track: Track = exuvia::decode(payload).unwrap();
+    assert!(track.anew);
+    track.anew = false;
+    Effect::Send {
+        to: *to,
+        tag: *tag,
+        payload: exuvia::encode(&track).unwrap(),
+    }
 }
 
 fn handled(presence: &mut Presence, effect: &Effect, sender: Pid) -> Vec<Change> {
@@ -591,9 +750,9 @@ fn a_presence_list_counts_the_sessions_of_a_user_and_notices_how_they_end() {
     told();
     let keys: Vec<&str> = presence.list(TOPIC).map(|present| present.key).collect();
     assert_eq!(keys, ["anna", "anna", "ben"]);
-    // The same once more is no other session.
+    // Something else that it shows is no other session.
     assert_eq!(
-        handled(&mut presence, &come, second),
+        handled(&mut presence, &shown_again(&come), second),
         change(second, "anna", What::Changed, 1)
     );
     let (state, all) = told();

@@ -124,4 +124,16 @@ fn the_board_is_bounded_and_a_stroke_off_it_is_refused() {
     let strokes = history["strokes"].as_array().unwrap();
     assert_eq!(strokes.len(), 1_500);
     assert_eq!(strokes[0]["points"], json!([[100, 0]]));
+    // Long ones are fewer: all of them fit into what a session can get.
+    let points = vec![[10_000, 10_000]; 200];
+    let stroke = json!({ "hue": 359, "width": 40, "points": points });
+    for n in 0..100_u64 {
+        if n % 50 == 0 {
+            node.advance(Duration::from_secs(1));
+        }
+        push(anna, n + 3_000, "draw", &stroke);
+    }
+    let (_, history) = joins("carla");
+    assert_eq!(history["strokes"].as_array().unwrap().len(), 60);
+    assert!(history.to_string().len() < 256 * 1024);
 }

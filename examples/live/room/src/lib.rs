@@ -14,6 +14,9 @@ fn drawn(stroke: Stroke) -> Vec<Stroke> {
 
 /// Strokes that are kept for those who come later.
 const MAX_STROKES: usize = 1500;
+/// Points of all of these. Each is 14 bytes at most, and all that somebody gets who comes should fit into the 256 KiB that a
+/// session keeps for its client.
+const MAX_ALL_POINTS: usize = 12_000;
 /// Words that are kept for them.
 const MAX_SAID: usize = 50;
 
@@ -66,8 +69,13 @@ impl Room for Lobby {
         let strokes = drawn(stroke);
         tell("drawn", &strokes);
         self.strokes.extend(strokes);
-        let surplus = self.strokes.len().saturating_sub(MAX_STROKES);
-        self.strokes.drain(..surplus);
+        let mut points: usize = self.strokes.iter().map(|stroke| stroke.points.len()).sum();
+        while self.strokes.len() > MAX_STROKES || points > MAX_ALL_POINTS {
+            points -= self
+                .strokes
+                .pop_front()
+                .map_or(points, |stroke| stroke.points.len());
+        }
     }
 
     fn say(&mut self, said: Said) {

@@ -69,13 +69,17 @@ impl Channel for Window {
         &mut self.session
     }
 
+    fn begun(&mut self, _: &mut Context) {
+        self.person = Person::default();
+    }
+
     fn join(&mut self, topic: &str, params: Json, _: &mut Context) -> Result<Joined, Refusal> {
         if topic != LOBBY {
             return Err("there is no such room".into());
         }
-        let person: Person = params.decode()?;
-        let length = person.name.trim().chars().count();
-        if !(1..=MAX_NAME).contains(&length) {
+        let mut person: Person = params.decode()?;
+        person.name = person.name.trim().to_owned();
+        if !(1..=MAX_NAME).contains(&person.name.chars().count()) {
             return Err(format!("a name has 1 to {MAX_NAME} characters").into());
         }
         if person.user.is_empty() || person.user.len() > 64 || person.hue >= 360 {

@@ -53,14 +53,26 @@ struct Raw<'a> {
     payload: Option<&'a RawValue>,
 }
 
+/// What is wrong with a frame, for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed {
+    pub(super) why: String,
+    /// The number of the request that it should be, if it has one: a promise waits for the reply.
+    pub(super) number: Option<u64>,
+}
+
 impl Frame {
     /// Reads a frame.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it, for the client.
-    pub(super) fn read(text: &str) -> Result<Frame, String> {
-        let raw: Raw<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    pub(super) fn read(text: &str) -> Result<Frame, Malformed> {
+        let raw: Raw<'_> = serde_json::from_str(text).map_err(|error| Malformed {
+            why: error.to_string(),
+            number: None,
+        })?;
+        let number = raw.r#ref;
+        Frame::of(raw).map_err(|why| Malformed { why, number })
+    }
+
+    fn of(raw: Raw<'_>) -> Result<Frame, String> {
         let seen = raw.seen;
         match raw.r#type.as_ref() {
             "hello" => {
@@ -130,9 +142,10 @@ pub(super) fn welcome(token: &str, resumed: bool, received: u64, reason: Option<
     )
 }
 
-pub(super) fn error(reason: &str) -> String {
+pub(super) fn error(reason: &str, number: Option<u64>) -> String {
     let reason = quoted(reason);
-    format!("{{\"type\":\"error\",\"reason\":{reason}}}")
+    let number = number.map_or(String::new(), |number| format!(",\"ref\":{number}"));
+    format!("{{\"type\":\"error\",\"reason\":{reason}{number}}}")
 }
 
 pub(super) const PONG: &str = "{\"type\":\"pong\"}";
@@ -207,7 +220,7 @@ mod tests {
             (deep.as_str(), "EOF"),
         ] {
             let found = Frame::read(text).unwrap_err();
-            assert!(found.contains(error), "{text:.60}: {found}");
+            assert!(found.why.contains(error), "{text:.60}: {found:?}");
         }
     }
 }

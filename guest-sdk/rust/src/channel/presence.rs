@@ -17,6 +17,9 @@ pub(super) struct Track {
     pub(super) topic: String,
     /// The key, and what all may see; none: it has left.
     pub(super) shown: Option<(String, Json)>,
+    /// Whether it has joined since it has last told something: if it is in the list, that it had left was lost.
+    #[serde(default)]
+    pub(super) anew: bool,
 }
 
 impl Track {
@@ -66,8 +69,12 @@ pub struct Presence {
     sessions: BTreeMap<Pid, (u64, u32)>,
     /// How many have come so far.
     last: u64,
-    /// Topics in which a session has missed a change, as its mailbox was full. A timer is set for each.
+    /// Topics in which a session has missed a change, as its mailbox was full.
     behind: BTreeSet<String>,
+    /// Sessions that have not got the list when they came.
+    without_list: BTreeSet<(String, Pid)>,
+    /// Topics for which a timer is set: then those who are behind get the list.
+    timers: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Layout)]
@@ -145,7 +152,7 @@ impl Presence {
                     }
                 };
                 Ok(match track.shown {
-                    Some((key, meta)) => self.enter(session, &track.topic, key, meta),
+                    Some((key, meta)) => self.enter(session, &track.topic, key, meta, track.anew),
                     None => self.leave(session, &track.topic).into_iter().collect(),
                 })
             }
@@ -164,10 +171,8 @@ impl Presence {
             }
             Info::Timer(timer) if timer.tag == tag::CHANNEL_REPEAT => {
                 let topic = timer.text().into_owned();
-                if self.behind.remove(&topic) {
-                    let entries = self.topics.get(&topic).into_iter();
-                    let state = Json(users(entries.flat_map(BTreeMap::values)));
-                    self.tell_all(&topic, "presence_state", state, None);
+                if self.timers.remove(&topic) {
+                    self.repeat(&topic);
                 }
                 Ok(Vec::new())
             }
@@ -185,21 +190,60 @@ impl Presence {
             }
             _ => {}
         }
-        if self.behind.insert(topic.to_owned())
+        self.behind.insert(topic.to_owned());
+        self.repeat_later(topic);
+    }
+
+    fn repeat_later(&mut self, topic: &str) {
+        if self.timers.insert(topic.to_owned())
             && let Err(error) =
                 crate::me().send_bytes_after(tag::CHANNEL_REPEAT, topic.as_bytes(), REPEAT)
         {
             crate::warn!("who is present in {topic} is not told again: {error}");
-            self.behind.remove(topic);
+            self.timers.remove(topic);
         }
     }
 
-    fn enter(&mut self, session: Pid, topic: &str, key: String, meta: Json) -> Vec<Change> {
+    /// Sends the list to those who have missed it: to all, if it is not known who has missed a change.
+    fn repeat(&mut self, topic: &str) {
+        let entries = self.topics.get(topic).into_iter();
+        let state = Json(users(entries.flat_map(BTreeMap::values)));
+        let mut without = std::mem::take(&mut self.without_list);
+        without.retain(|(of, session)| of != topic || self.is_present(topic, *session));
+        if self.behind.remove(topic) {
+            without.retain(|(of, _)| of != topic);
+            self.without_list = without;
+            self.tell_all(topic, "presence_state", state, None);
+            return;
+        }
+        without.retain(|(of, session)| {
+            of != topic || tell(*session, topic, state.clone()) == Err(Error::MailboxFull)
+        });
+        let some = without.iter().any(|(of, _)| of == topic);
+        self.without_list = without;
+        if some {
+            self.repeat_later(topic);
+        }
+    }
+
+    fn is_present(&self, topic: &str, session: Pid) -> bool {
+        let entries = self.topics.get(topic);
+        entries.is_some_and(|entries| entries.contains_key(&session))
+    }
+
+    fn enter(
+        &mut self,
+        session: Pid,
+        topic: &str,
+        key: String,
+        meta: Json,
+        anew: bool,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         let entries = self.topics.get(topic);
         let known = entries.and_then(|entries| entries.get(&session));
         let mut id = known.map(|known| known.id);
-        if known.is_some_and(|known| known.key != key) {
+        if known.is_some_and(|known| anew || known.key != key) {
             // That it had left was lost, as the mailbox was full.
             changes.extend(self.leave(session, topic));
             id = None;
@@ -223,7 +267,10 @@ impl Presence {
         let mut except = None;
         if what == What::Joined {
             let state = Json(users(entries.values()));
-            tell(session, topic, "presence_state", state);
+            if tell(session, topic, state) == Err(Error::MailboxFull) {
+                self.without_list.insert((topic.to_owned(), session));
+                self.repeat_later(topic);
+            }
             except = Some(session);
         }
         let diff = Json(format!("{{\"joins\":{joins},\"leaves\":{{}}}}"));
@@ -324,16 +371,18 @@ fn users<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
     text
 }
 
-fn tell(session: Pid, topic: &str, event: &str, payload: Json) {
+/// Sends a session the list.
+fn tell(session: Pid, topic: &str, payload: Json) -> Result<(), Error> {
     let event = Event {
         topic: topic.to_owned(),
-        event: event.to_owned(),
+        event: "presence_state".to_owned(),
         payload,
         except: None,
     };
     let told =
         crate::encode(&event).and_then(|event| session.send_bytes(tag::CHANNEL_EVENT, &event));
-    if let Err(error) = told {
+    if let Err(error) = &told {
         crate::warn!("{session} does not know who is present in {topic}: {error}");
     }
+    told
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::frame::{self, Frame, Request as Asked};
 use super::shown::Shown;
 use super::{
-    BURST, Json, MAX_TOPICS, MAX_UNSEEN, MAX_UNSEEN_BYTES, REQUESTS_PER_SECOND, Refusal, group,
+    ACKNOWLEDGE_WITHIN_MS, BURST, Json, MAX_TOPICS, MAX_UNSEEN, MAX_UNSEEN_BYTES,
+    REQUESTS_PER_SECOND, Refusal, group,
 };
 use crate::http::{Request, Response};
 use crate::socket::{self, Socket};
@@ -38,6 +39,12 @@ pub trait Channel: Actor {
     fn push(&mut self, push: Push, cx: &mut Context) -> Option<Result<Json, Refusal>> {
         let _ = cx;
         Some(Err(format!("there is no event `{}`", push.event).into()))
+    }
+
+    /// A client begins: the first one, or later one that does not resume and may be somebody else, as it has the key but not the
+    /// token. Topics of the former one have been left. Reset what the state has about it.
+    fn begun(&mut self, cx: &mut Context) {
+        let _ = cx;
     }
 
     /// The client has left a topic, or has begun anew. It is not called when the process ends, and not when the client has been
@@ -127,7 +134,11 @@ pub struct Session {
     unseen_bytes: usize,
     /// Whether frames are missing that a client without a connection has not got.
     missed: bool,
+    /// Milliseconds of the node's clock at which the client has last acknowledged something.
+    acknowledged_at: u64,
     budget: Budget,
+    /// Topics that were left, of which the keeper has not heard, as its mailbox was full.
+    leaving: BTreeMap<String, Shown>,
 }
 
 /// A topic that the client has joined.
@@ -145,6 +156,11 @@ struct Budget {
     at: u64,
 }
 
+/// Milliseconds of the node's clock.
+fn now() -> u64 {
+    u64::try_from(crate::monotonic().as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Default for Budget {
     fn default() -> Budget {
         Budget {
@@ -157,7 +173,7 @@ impl Default for Budget {
 impl Budget {
     /// Takes one request; returns `false` if there is none left.
     fn take(&mut self) -> bool {
-        let now = u64::try_from(crate::monotonic().as_millis()).unwrap_or(u64::MAX);
+        let now = now();
         let more = now
             .saturating_sub(self.at)
             .saturating_mul(REQUESTS_PER_SECOND.into());
@@ -260,16 +276,22 @@ impl Session {
         self.sent += 1;
         self.unseen_bytes += text.len();
         self.unseen.push_back(text);
+        let mut has_overflowed = false;
         while self.unseen.len() > MAX_UNSEEN || self.unseen_bytes > MAX_UNSEEN_BYTES {
             self.drop_first();
             // With a connection it is on its way. Without one, nobody will ever get it.
             self.missed |= self.socket.is_none();
+            has_overflowed = true;
+        }
+        if has_overflowed && now().saturating_sub(self.acknowledged_at) > ACKNOWLEDGE_WITHIN_MS {
+            // Perhaps nobody is there. If the client is, it comes back.
+            self.cut("acknowledges nothing");
         }
         if self.missed {
             self.unseen = VecDeque::new();
             self.unseen_bytes = 0;
             for (topic, joined) in std::mem::take(&mut self.topics) {
-                quit(&topic, joined);
+                self.quit(&topic, joined);
             }
         }
         true
@@ -290,16 +312,24 @@ impl Session {
         if written == Err(Error::MailboxFull) {
             // The client reads too slowly, and the socket does not even take a close. The client comes back and gets what is
             // kept for it.
-            crate::debug!("a client that reads too slowly is cut off");
-            let _ = socket.pid().kill();
-            self.socket = None;
+            self.cut("reads too slowly");
         }
         written
+    }
+
+    fn cut(&mut self, why: &str) {
+        if let Some(socket) = self.socket.take() {
+            crate::debug!("a client that {why} is cut off");
+            let _ = socket.pid().kill();
+        }
     }
 
     /// The client has seen frames up to this one.
     fn saw(&mut self, seen: u64) {
         let seen = seen.min(self.sent);
+        if self.sent - (self.unseen.len() as u64) < seen || self.unseen.is_empty() {
+            self.acknowledged_at = now();
+        }
         while self.sent - (self.unseen.len() as u64) < seen {
             self.drop_first();
         }
@@ -338,17 +368,30 @@ impl Session {
 
     fn forget(&mut self, topic: &str) {
         if let Some(joined) = self.topics.remove(topic) {
-            quit(topic, joined);
+            self.quit(topic, joined);
         }
     }
-}
 
-/// Leaves a topic.
-fn quit(topic: &str, joined: Topic) {
-    // It is no member only if it could not become one.
-    let _ = group(topic).leave(crate::me());
-    if let Some(mut shown) = joined.presence {
-        shown.end(topic);
+    /// Leaves a topic.
+    fn quit(&mut self, topic: &str, joined: Topic) {
+        // It is no member only if it could not become one.
+        let _ = group(topic).leave(crate::me());
+        if let Some(shown) = joined.presence {
+            self.hide(topic, shown);
+        }
+    }
+
+    /// Tells the keeper that the client is present no more: later, if its mailbox is full.
+    fn hide(&mut self, topic: &str, mut shown: Shown) {
+        if shown.end(topic) {
+            return;
+        }
+        if self.leaving.len() < MAX_TOPICS {
+            self.leaving.insert(topic.to_owned(), shown);
+        } else {
+            shown.release();
+            crate::warn!("who is present in {topic} has one too many: {MAX_TOPICS} leaves wait");
+        }
     }
 }
 
@@ -370,13 +413,9 @@ pub fn handle_socket<A: Channel>(
     match event {
         socket::Event::Text(text) => match Frame::read(&text) {
             Ok(frame) => handle_frame(actor, socket, frame, cx),
-            Err(why) => {
-                let _ = socket.send(&frame::error(&why));
-            }
+            Err(frame::Malformed { why, number }) => refuse(actor.session(), socket, &why, number),
         },
-        socket::Event::Data(_) => {
-            let _ = socket.send(&frame::error("a frame is text"));
-        }
+        socket::Event::Data(_) => refuse(actor.session(), socket, "a frame is text", None),
         socket::Event::Closed { code, .. } => {
             let session = actor.session();
             if session.socket == Some(socket) {
@@ -392,21 +431,36 @@ pub fn handle_socket<A: Channel>(
     }
 }
 
+/// Says what is wrong with a frame. A client that floods the session is not told.
+fn refuse(session: &mut Session, socket: Socket, why: &str, number: Option<u64>) {
+    if session.budget.take() {
+        let _ = socket.send(&frame::error(why, number));
+    }
+}
+
 fn handle_frame<A: Channel>(actor: &mut A, socket: Socket, frame: Frame, cx: &mut Context) {
+    let session = actor.session();
     if let Frame::Hello { token, seen } = frame {
+        if session.socket == Some(socket) {
+            return refuse(session, socket, "hello was said already", None);
+        }
         return hello(actor, socket, token, seen, cx);
     }
-    let session = actor.session();
     if session.socket != Some(socket) {
         let _ = socket.close(code::NO_HELLO, "say hello first");
         return;
     }
     match frame {
         Frame::Hello { .. } => {}
-        Frame::Ack { seen } => session.saw(seen),
+        Frame::Ack { seen } => {
+            session.budget.take();
+            session.saw(seen);
+        }
         Frame::Ping { seen } => {
             session.saw(seen.unwrap_or(0));
-            let _ = session.write(frame::PONG);
+            if session.budget.take() {
+                let _ = session.write(frame::PONG);
+            }
         }
         Frame::Request {
             number,
@@ -415,12 +469,13 @@ fn handle_frame<A: Channel>(actor: &mut A, socket: Socket, frame: Frame, cx: &mu
             seen,
         } => {
             session.saw(seen.unwrap_or(0));
+            let may = session.budget.take();
             // A client repeats what it has no reply to.
             if number <= session.received {
                 return;
             }
             session.received = number;
-            let reply = if session.budget.take() {
+            let reply = if may {
                 ask(actor, number, topic, request, cx)
             } else {
                 Some(Err(format!(
@@ -443,8 +498,8 @@ fn hello<A: Channel>(
     cx: &mut Context,
 ) {
     let session = actor.session();
-    let replaced = session.socket.replace(socket).filter(|old| *old != socket);
-    if let Some(replaced) = replaced {
+    session.acknowledged_at = now();
+    if let Some(replaced) = session.socket.replace(socket) {
         let _ = replaced.close(code::REPLACED, "connected again");
     }
     let lost = match &token {
@@ -462,14 +517,17 @@ fn hello<A: Channel>(
         life: session.life + 1,
         socket: Some(socket),
         budget: std::mem::take(&mut session.budget),
+        acknowledged_at: session.acknowledged_at,
+        leaving: std::mem::take(&mut session.leaving),
         ..Session::default()
     };
     let welcome = frame::welcome(&session.token, false, 0, lost);
     let _ = session.write(&welcome);
     for (topic, joined) in topics {
-        quit(&topic, joined);
+        actor.session().quit(&topic, joined);
         actor.left(&topic, cx);
     }
+    actor.begun(cx);
 }
 
 /// 128 random bits.
@@ -531,6 +589,15 @@ fn join<A: Channel>(
         Ok(joined) => {
             let presence = joined.presence.map(|(keeper, key, meta)| {
                 let mut shown = Shown::new(keeper, key, meta);
+                let leaving = &mut actor.session().leaving;
+                if leaving
+                    .get(topic)
+                    .is_some_and(|left| left.is_of_same(&shown))
+                    && let Some(mut left) = leaving.remove(topic)
+                {
+                    // That it joins anew says that it had left.
+                    left.release();
+                }
                 shown.begin(topic);
                 shown
             });
@@ -568,6 +635,14 @@ pub fn handle_info<A: Channel>(actor: &mut A, info: Info, cx: &mut Context) -> O
             let topic = String::from_utf8_lossy(&timer.payload).into_owned();
             if let Some(shown) = session.shown(&topic) {
                 shown.look_again(&topic, timer.reference);
+            }
+            if session
+                .leaving
+                .get(&topic)
+                .is_some_and(|left| left.waits_for(timer.reference))
+                && let Some(left) = session.leaving.remove(&topic)
+            {
+                session.hide(&topic, left);
             }
             None
         }

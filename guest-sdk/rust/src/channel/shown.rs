@@ -19,8 +19,10 @@ pub(super) struct Shown {
     meta: Json,
     /// The process with this name, and the monitor of it.
     process: Option<(Pid, u64)>,
-    /// Without one: the timer after which it is looked for again.
+    /// The timer after which the keeper is looked for again, or is told again that the client has left.
     timer: u64,
+    /// Whether the keeper has not heard yet that the client joins: if it knows the session, it has not heard of a leave.
+    anew: bool,
 }
 
 impl Shown {
@@ -31,7 +33,16 @@ impl Shown {
             meta,
             process: None,
             timer: 0,
+            anew: true,
         }
+    }
+
+    pub(super) fn is_of_same(&self, other: &Shown) -> bool {
+        self.keeper == other.keeper
+    }
+
+    pub(super) fn waits_for(&self, timer: u64) -> bool {
+        self.timer == timer
     }
 
     /// Changes what others see.
@@ -58,12 +69,21 @@ impl Shown {
         }
     }
 
-    /// The client is present no more.
-    pub(super) fn end(&mut self, topic: &str) {
-        if let Err(error) = self.tell(topic, None) {
-            crate::warn!("{} has not heard of a leave: {error}", self.keeper);
+    /// The client is present no more. Returns `false` if the mailbox of the keeper is full: it must be told again after the
+    /// timer that is set.
+    pub(super) fn end(&mut self, topic: &str) -> bool {
+        let told = self.tell(topic, None);
+        if told != Err(Error::MailboxFull) {
+            // It has ended, if not for this session alone; then nobody is to be told.
+            self.release();
+            return true;
         }
-        self.release();
+        if let Some((_, monitor)) = &mut self.process {
+            let _ = crate::demonitor(*monitor, true);
+            *monitor = 0;
+        }
+        self.set_timer(topic);
+        self.timer == 0
     }
 
     /// Asks the keeper to show the client, and is told when the keeper ends: if there is none, at once.
@@ -82,32 +102,48 @@ impl Shown {
 
     fn track(&mut self, topic: &str) {
         let shown = Some((self.key.clone(), self.meta.clone()));
-        if let Err(error) = self.tell(topic, shown) {
-            crate::warn!("{} does not know of {topic}: {error}", self.keeper);
-            self.retry(topic);
+        match self.tell(topic, shown) {
+            Ok(was_told) => self.anew &= !was_told,
+            Err(error) => {
+                crate::warn!("{} does not know of {topic}: {error}", self.keeper);
+                self.retry(topic);
+            }
         }
     }
 
-    fn tell(&self, topic: &str, shown: Option<(String, Json)>) -> Result<(), Error> {
+    /// Tells the keeper, if there is one; returns whether there is.
+    fn tell(&self, topic: &str, shown: Option<(String, Json)>) -> Result<bool, Error> {
         match self.process {
             Some((process, _)) if process != Pid::NONE => {
-                let topic = topic.to_owned();
-                Track { topic, shown }.send(process)
+                let track = Track {
+                    topic: topic.to_owned(),
+                    shown,
+                    anew: self.anew,
+                };
+                track.send(process).map(|()| true)
             }
-            _ => Ok(()),
+            _ => Ok(false),
         }
     }
 
     /// Looks for the keeper again after a while.
     fn retry(&mut self, topic: &str) {
         self.release();
+        self.set_timer(topic);
+    }
+
+    fn set_timer(&mut self, topic: &str) {
+        if self.timer != 0 {
+            let _ = crate::cancel_timer(self.timer);
+            self.timer = 0;
+        }
         match crate::me().send_bytes_after(tag::CHANNEL_RETRY, topic.as_bytes(), RETRY) {
             Ok(timer) => self.timer = timer,
-            Err(error) => crate::error!("the client is not present in {topic}: {error}"),
+            Err(error) => crate::error!("{} is not told again of {topic}: {error}", self.keeper),
         }
     }
 
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if let Some((_, monitor)) = self.process.take() {
             let _ = crate::demonitor(monitor, true);
         }

@@ -248,8 +248,16 @@ fn who_is_present_is_right_however_a_session_ends() {
     carla.socket.close(None).unwrap();
     assert!(anna.hears("presence_diff")["leaves"]["carla"].is_array());
     // The room is killed: the next one gets all who are there, and they its list.
+    let _dora = Peer::joined(&live, "d", "dora");
+    anna.hears("presence_diff");
     live.run(&["kill", LOBBY]);
-    assert!(anna.hears("presence_state")["anna"].is_array());
+    let mut users = anna.hears("presence_state");
+    assert!(users["anna"].is_array());
+    // Who comes after Anna is in what follows.
+    if users["dora"].is_null() {
+        users = anna.hears("presence_diff")["joins"].take();
+    }
+    assert!(users["dora"].is_array());
 }
 
 #[test]
@@ -396,6 +404,9 @@ fn what_is_refused_or_no_frame_has_a_defined_answer_and_the_session_goes_on() {
     }
     anna.socket.send(Message::binary(vec![0, 1, 2])).unwrap();
     assert_eq!(anna.next()["reason"], "a frame is text");
+    // One that has a number is told so, and the client knows which promise it is about.
+    anna.sends(&json!({ "type": "join", "ref": 1_000_000, "topic": "x".repeat(201) }));
+    assert_eq!(anna.next()["ref"], 1_000_000);
     // The session is still the same one.
     let person = json!({ "user": "anna", "name": "anna", "hue": 1 });
     assert_eq!(

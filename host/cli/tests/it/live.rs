@@ -305,6 +305,13 @@ fn two_people_draw_and_chat_while_the_code_changes_and_connections_are_cut() {
         person.sees_people(&["Anna", "Ben"]);
         assert!(person.is_on_the_same_page());
     }
+    // After a later line, what would be said twice has been said twice.
+    anna.says("at last");
+    for person in [&anna, &ben] {
+        person.hears("Anna", "AT LAST");
+        person.hears("Anna", "ARE YOU THERE?");
+        person.hears("Ben", "THE LINE IS DEAD");
+    }
     let lost = "document.getElementById('said').innerText.includes('too long')";
     assert_eq!(ben.0.run(&format!("return {lost}")), false);
 
