@@ -44,6 +44,7 @@ mod tables;
 use std::borrow::Cow;
 use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 pub use self::bodies::{
     deliver_connected, deliver_end, deliver_fetched_in_parts, deliver_http_in_parts, deliver_part,
@@ -151,6 +152,8 @@ struct World {
     effects: Vec<Effect>,
     /// Processes whose mailboxes are full.
     full: BTreeSet<Pid>,
+    /// What all clocks say.
+    clock: Duration,
     answers: VecDeque<Result<Vec<u8>, Reason>>,
     names: BTreeMap<String, Pid>,
     groups: BTreeMap<String, BTreeSet<Pid>>,
@@ -181,6 +184,7 @@ impl World {
             refuses: false,
             effects: Vec::new(),
             full: BTreeSet::new(),
+            clock: Duration::ZERO,
             answers: VecDeque::new(),
             names: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -280,6 +284,18 @@ pub fn refuse_wait() {
 /// ```
 pub fn fill_mailbox(pid: Pid) {
     world(|world| world.full.insert(pid));
+}
+
+/// Lets time pass: [`monotonic`](crate::monotonic) and [`realtime`](crate::realtime) say so. Timers do not fire by it: deliver them with
+/// [`deliver_timer`].
+///
+/// ```
+/// use std::time::Duration;
+/// exuvia::testing::advance(Duration::from_secs(3));
+/// assert_eq!(exuvia::monotonic(), Duration::from_secs(3));
+/// ```
+pub fn advance(by: Duration) {
+    world(|world| world.clock += by);
 }
 
 /// The process whose mailbox was [filled](fill_mailbox) has read it.

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use exuvia::channel::{
-    self, BURST, Change, Channel, Joined, Json, MAX_TOPICS, MAX_UNSEEN, Presence, Push, PushId,
-    Refusal, Session, What,
+    self, ACKNOWLEDGE_WITHIN_MS, BURST, Change, Channel, Joined, Json, MAX_TOPICS, MAX_UNSEEN,
+    Presence, Push, PushId, Refusal, Session, What,
 };
 use exuvia::http::{Request, Responder, Response};
 use exuvia::prelude::*;
@@ -504,6 +505,24 @@ fn a_client_that_begins_is_told_to_the_actor_also_if_it_is_another_one() {
     browser.socket = socket(3);
     assert_eq!(browser.hello(1)[0]["resumed"], false);
     assert_eq!(begun(&browser), 2);
+}
+
+#[test]
+fn a_client_that_acknowledges_nothing_is_cut_off() {
+    for acknowledges in [false, true] {
+        testing::reset();
+        let mut browser = Browser::joined();
+        let pid = browser.socket.pid();
+        testing::advance(Duration::from_millis(ACKNOWLEDGE_WITHIN_MS + 1));
+        if acknowledges {
+            browser.says(&json!({ "type": "ack", "seen": 1 }));
+        }
+        for _ in 0..=MAX_UNSEEN {
+            browser.hears("x");
+        }
+        let is_cut = browser.effects.contains(&Effect::Kill { pid });
+        assert_eq!(is_cut, !acknowledges);
+    }
 }
 
 #[test]

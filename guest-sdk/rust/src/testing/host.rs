@@ -105,7 +105,7 @@ pub(crate) fn clock(which: i32) -> i64 {
     if let Some(node) = current() {
         return node.call("clock", |q| q.number(which.into())).long();
     }
-    0
+    i64::try_from(world(|world| world.clock).as_nanos()).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn info(what: i32) -> i64 {
