@@ -82,6 +82,10 @@ impl Channel for Visitor {
                 self.later = Some(push.id);
                 None
             }
+            "show" => {
+                self.session.show(&push.topic, &2).unwrap();
+                Some(Ok(Json::null()))
+            }
             "out" => {
                 self.session.leave(&push.topic, "go away");
                 Some(Ok(Json::null()))
@@ -190,7 +194,6 @@ impl Browser {
         let reason = String::new();
         testing::deliver_event(self.socket, Event::Closed { code: 1006, reason });
         assert!(self.runs().is_empty());
-        self.socket = socket(self.socket.pid().to_bytes()[8].into());
     }
 
     fn runs(&mut self) -> Vec<Value> {
@@ -592,20 +595,43 @@ fn a_leave_that_the_keeper_has_not_got_is_repeated() {
 }
 
 #[test]
+fn a_leave_after_a_change_that_the_keeper_has_not_got_is_repeated_too() {
+    let keeper = Pid::from_parts(1, 70);
+    exuvia::register(KEEPER, keeper).unwrap();
+    let mut browser = Browser::welcomed();
+    browser.asks(1, "join", &json!({ "payload": "anna" }));
+    let session = Pid::from_parts(1, 81);
+    let mut presence = Presence::default();
+    handled(&mut presence, &tracks(&mut browser)[0], session);
+    testing::fill_mailbox(keeper);
+    browser.asks(2, "push", &json!({ "event": "show" }));
+    browser.asks(3, "leave", &json!({}));
+    testing::empty_mailbox(keeper);
+    let is_timer = |effect: &&Effect| matches!(effect, Effect::Timer { .. });
+    let timer = browser.effects.iter().rfind(is_timer).unwrap().clone();
+    assert!(tracks(&mut browser).is_empty());
+    testing::deliver_timer(&timer);
+    browser.runs();
+    let sent = tracks(&mut browser);
+    assert_eq!(sent.len(), 1);
+    let changes = handled(&mut presence, &sent[0], session);
+    assert_eq!(changes[0].what, What::Left);
+}
+
+#[test]
 fn who_has_not_got_the_list_gets_it_later_and_nobody_else_does() {
     let (come, _) = track("anna");
     testing::effects();
     let session = Pid::from_parts(1, 81);
+    let group = exuvia::Group::new("channel:room:lobby");
+    group.join(session).unwrap();
+    group.join(Pid::from_parts(1, 90)).unwrap();
     testing::fill_mailbox(session);
     let mut presence = Presence::default();
     handled(&mut presence, &come, session);
     let effects = testing::effects();
-    let is_timer = |effect: &&Effect| matches!(effect, Effect::Timer { .. });
-    let timer = effects.iter().find(is_timer).unwrap();
     testing::empty_mailbox(session);
-    testing::deliver_timer(timer);
-    let timer = exuvia::receive(exuvia::Match::Any, Wait::No).unwrap();
-    assert_eq!(presence.handle_info(Info::Timer(timer)), Ok(vec![]));
+    fires(&mut presence, &effects);
     let (one, all) = told();
     assert_eq!(one, [json!({ "anna": [{ "id": 1, "meta": 1 }] })]);
     assert!(all.is_empty());
@@ -802,31 +828,59 @@ fn a_presence_list_counts_the_sessions_of_a_user_and_notices_how_they_end() {
     assert_eq!(presence.list(TOPIC).count(), 1);
 }
 
-#[test]
-fn a_list_that_has_missed_a_change_is_sent_again_as_a_whole() {
-    let (come, go) = track("anna");
-    testing::effects();
-    let slow = Pid::from_parts(1, 90);
-    exuvia::Group::new("channel:room:lobby").join(slow).unwrap();
-    testing::fill_mailbox(slow);
-    let mut presence = Presence::default();
-    handled(&mut presence, &come, Pid::from_parts(1, 81));
-    handled(&mut presence, &go, Pid::from_parts(1, 81));
-    handled(&mut presence, &come, Pid::from_parts(1, 82));
-    let effects = testing::effects();
+/// Lets the one timer among these effects fire.
+fn fires(presence: &mut Presence, effects: &[Effect]) {
     let is_timer = |effect: &&Effect| matches!(effect, Effect::Timer { .. });
     let timers: Vec<&Effect> = effects.iter().filter(is_timer).collect();
     assert_eq!(timers.len(), 1, "one for all that was missed");
     testing::deliver_timer(timers[0]);
     let timer = exuvia::receive(exuvia::Match::Any, Wait::No).unwrap();
     assert_eq!(presence.handle_info(Info::Timer(timer)), Ok(vec![]));
+}
+
+/// Who gets the list, and its text.
+fn lists(effects: &[Effect]) -> Vec<(Pid, String)> {
+    let sent = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to, payload, .. } => Some((*to, String::from_utf8_lossy(payload))),
+        _ => None,
+    });
+    let lists = sent.filter(|(_, text)| text.contains("presence_state"));
+    lists.map(|(to, text)| (to, text.into_owned())).collect()
+}
+
+#[test]
+fn a_change_that_has_not_reached_all_is_made_up_for_by_the_list_and_then_for_the_slow_one_alone() {
+    let (come, go) = track("anna");
+    testing::effects();
+    let [quick, slow] = [90, 91].map(|n| Pid::from_parts(1, n));
+    let group = exuvia::Group::new("channel:room:lobby");
+    group.join(quick).unwrap();
+    group.join(slow).unwrap();
+    testing::fill_mailbox(slow);
+    let mut presence = Presence::default();
+    handled(&mut presence, &come, Pid::from_parts(1, 81));
+    handled(&mut presence, &go, Pid::from_parts(1, 81));
+    handled(&mut presence, &come, Pid::from_parts(1, 82));
+    fires(&mut presence, &testing::effects());
     let effects = testing::effects();
-    let Effect::Publish { payload, .. } = &effects[0] else {
+    let [(to, text)] = &lists(&effects)[..] else {
         panic!("{effects:?}");
     };
-    let text = String::from_utf8_lossy(payload);
-    assert!(text.contains("presence_state"), "{text}");
+    assert_eq!(*to, quick);
     assert!(text.contains(r#"{"anna":[{"id":2,"meta":1}]}"#), "{text}");
-    // Its mailbox is still full, so this is done once more.
-    assert!(is_timer(&&effects[1]));
+    // It is known now who has missed it: others get no list for that, and none for later changes.
+    handled(&mut presence, &go, Pid::from_parts(1, 82));
+    assert!(lists(&testing::effects()).is_empty());
+    fires(&mut presence, &effects);
+    let effects = testing::effects();
+    assert!(lists(&effects).is_empty());
+    testing::empty_mailbox(slow);
+    fires(&mut presence, &effects);
+    let effects = testing::effects();
+    let [(to, text)] = &lists(&effects)[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(*to, slow);
+    assert!(text.contains("{}"), "{text}");
+    assert_eq!(effects.len(), 1, "no timer");
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Event, Json, MAX_PRESENT, group, publish_json};
 use crate::{Error, Info, Kind, Layout, Pid, tag};
 
-/// After how long all get the whole list, if one of them has missed a change.
+/// After how long those who have missed a change get the whole list.
 const REPEAT: Duration = Duration::from_secs(1);
 
 /// What a session sends to the process that keeps the list, with the tag [`tag::CHANNEL_TRACK`].
@@ -69,12 +69,19 @@ pub struct Presence {
     sessions: BTreeMap<Pid, (u64, u32)>,
     /// How many have come so far.
     last: u64,
-    /// Topics in which a session has missed a change, as its mailbox was full.
-    behind: BTreeSet<String>,
-    /// Sessions that have not got the list when they came.
-    without_list: BTreeSet<(String, Pid)>,
-    /// Topics for which a timer is set: then those who are behind get the list.
-    timers: BTreeSet<String>,
+    /// Topics in which not all know who is present.
+    late: BTreeMap<String, Late>,
+}
+
+/// Who does not know who is present in a topic: they get the list.
+#[derive(Debug, Default, Serialize, Deserialize, Layout)]
+struct Late {
+    /// Sessions whose mailboxes were full.
+    sessions: BTreeSet<Pid>,
+    /// Whether a change did not reach everybody: it is not known whom.
+    others: bool,
+    /// Whether the timer is set after which they are told again.
+    waits: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Layout)]
@@ -170,65 +177,108 @@ impl Presence {
                 Ok(topics.into_iter().filter_map(left).collect())
             }
             Info::Timer(timer) if timer.tag == tag::CHANNEL_REPEAT => {
-                let topic = timer.text().into_owned();
-                if self.timers.remove(&topic) {
-                    self.repeat(&topic);
-                }
+                self.repeat(&timer.text());
                 Ok(Vec::new())
             }
             other => Err(other),
         }
     }
 
-    /// Tells all who have joined a topic; if one of them cannot be told now, all get the whole list later.
-    fn tell_all(&mut self, topic: &str, event: &str, payload: Json, except: Option<Pid>) {
+    /// Tells all who have joined a topic what has changed, and those who have missed something before the whole list. If one of
+    /// the others cannot be told now, all get the list later.
+    fn tell_all(&mut self, topic: &str, diff: Json, except: Option<Pid>) {
+        let late = self.tell_late(topic);
         let members = group(topic).size();
-        match (publish_json(topic, event, payload, except), members) {
-            (Ok(reached), Ok(members)) if reached >= members => return,
+        let published = publish_json(topic, "presence_diff", diff, except);
+        let has_missed = match (published, members) {
+            (Ok(reached), Ok(members)) => reached + late < members,
             (Err(error), _) | (_, Err(error)) => {
                 crate::warn!("who is present in {topic} was not told: {error}");
+                true
             }
-            _ => {}
+        };
+        if has_missed {
+            self.late(topic).others = true;
         }
-        self.behind.insert(topic.to_owned());
         self.repeat_later(topic);
     }
 
-    fn repeat_later(&mut self, topic: &str) {
-        if self.timers.insert(topic.to_owned())
-            && let Err(error) =
-                crate::me().send_bytes_after(tag::CHANNEL_REPEAT, topic.as_bytes(), REPEAT)
-        {
-            crate::warn!("who is present in {topic} is not told again: {error}");
-            self.timers.remove(topic);
-        }
+    fn late(&mut self, topic: &str) -> &mut Late {
+        self.late.entry(topic.to_owned()).or_default()
     }
 
-    /// Sends the list to those who have missed it: to all, if it is not known who has missed a change.
-    fn repeat(&mut self, topic: &str) {
+    /// Sends the list to those who are known to have missed something. Returns to how many that was not possible.
+    fn tell_late(&mut self, topic: &str) -> usize {
+        let Some(late) = self.late.get_mut(topic) else {
+            return 0;
+        };
+        if late.sessions.is_empty() {
+            return 0;
+        }
         let entries = self.topics.get(topic).into_iter();
-        let state = Json(users(entries.flat_map(BTreeMap::values)));
-        let mut without = std::mem::take(&mut self.without_list);
-        without.retain(|(of, session)| of != topic || self.is_present(topic, *session));
-        if self.behind.remove(topic) {
-            without.retain(|(of, _)| of != topic);
-            self.without_list = without;
-            self.tell_all(topic, "presence_state", state, None);
+        let event = Event {
+            topic: topic.to_owned(),
+            event: "presence_state".to_owned(),
+            payload: Json(users(entries.flat_map(BTreeMap::values))),
+            except: None,
+        };
+        let mut failed = None;
+        let sessions = std::mem::take(&mut late.sessions);
+        match crate::encode(&event) {
+            Ok(event) => late.sessions.extend(sessions.into_iter().filter(|session| {
+                let told = session.send_bytes(tag::CHANNEL_EVENT, &event);
+                // Only a mailbox will have room some time; a list that is too large stays so.
+                let is_full = told == Err(Error::MailboxFull);
+                if !is_full {
+                    failed = told.err().or(failed.take());
+                }
+                is_full
+            })),
+            Err(error) => failed = Some(error),
+        }
+        if let Some(error) = failed {
+            crate::warn!("not all in {topic} know who is present: {error}");
+        }
+        late.sessions.len()
+    }
+
+    /// Sets a timer, if somebody is late and none is set.
+    fn repeat_later(&mut self, topic: &str) {
+        let Some(late) = self.late.get_mut(topic) else {
+            return;
+        };
+        if late.waits {
             return;
         }
-        without.retain(|(of, session)| {
-            of != topic || tell(*session, topic, state.clone()) == Err(Error::MailboxFull)
-        });
-        let some = without.iter().any(|(of, _)| of == topic);
-        self.without_list = without;
-        if some {
-            self.repeat_later(topic);
+        if late.sessions.is_empty() && !late.others {
+            self.late.remove(topic);
+            return;
+        }
+        match crate::me().send_bytes_after(tag::CHANNEL_REPEAT, topic.as_bytes(), REPEAT) {
+            Ok(_) => late.waits = true,
+            Err(error) => crate::warn!("who is present in {topic} is not told again: {error}"),
         }
     }
 
-    fn is_present(&self, topic: &str, session: Pid) -> bool {
-        let entries = self.topics.get(topic);
-        entries.is_some_and(|entries| entries.contains_key(&session))
+    /// The timer has fired: sends the list to those who are late, or to all if it is not known who is.
+    fn repeat(&mut self, topic: &str) {
+        let Some(late) = self.late.get_mut(topic) else {
+            return;
+        };
+        late.waits = false;
+        let members = group(topic).members().unwrap_or_else(|error| {
+            crate::warn!("not all in {topic} know who is present: {error}");
+            Vec::new()
+        });
+        let members = BTreeSet::from_iter(members);
+        if std::mem::take(&mut late.others) {
+            late.sessions = members;
+        } else {
+            // Who has left does not want it.
+            late.sessions.retain(|session| members.contains(session));
+        }
+        self.tell_late(topic);
+        self.repeat_later(topic);
     }
 
     fn enter(
@@ -266,15 +316,11 @@ impl Presence {
         let others = entries.values().filter(|other| other.key == key).count() - 1;
         let mut except = None;
         if what == What::Joined {
-            let state = Json(users(entries.values()));
-            if tell(session, topic, state) == Err(Error::MailboxFull) {
-                self.without_list.insert((topic.to_owned(), session));
-                self.repeat_later(topic);
-            }
+            self.late(topic).sessions.insert(session);
             except = Some(session);
         }
         let diff = Json(format!("{{\"joins\":{joins},\"leaves\":{{}}}}"));
-        self.tell_all(topic, "presence_diff", diff, except);
+        self.tell_all(topic, diff, except);
         changes.push(Change {
             topic: topic.to_owned(),
             session,
@@ -326,6 +372,9 @@ impl Presence {
         if entries.is_empty() {
             self.topics.remove(topic);
         }
+        if let Some(late) = self.late.get_mut(topic) {
+            late.sessions.remove(&session);
+        }
         if let Some((monitor, topics)) = self.sessions.get_mut(&session) {
             *topics -= 1;
             if *topics == 0 {
@@ -335,7 +384,7 @@ impl Presence {
         }
         let leaves = users([&entry]);
         let diff = Json(format!("{{\"joins\":{{}},\"leaves\":{leaves}}}"));
-        self.tell_all(topic, "presence_diff", diff, None);
+        self.tell_all(topic, diff, None);
         Some(Change {
             topic: topic.to_owned(),
             session,
@@ -369,20 +418,4 @@ fn users<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
     }
     text.push('}');
     text
-}
-
-/// Sends a session the list.
-fn tell(session: Pid, topic: &str, payload: Json) -> Result<(), Error> {
-    let event = Event {
-        topic: topic.to_owned(),
-        event: "presence_state".to_owned(),
-        payload,
-        except: None,
-    };
-    let told =
-        crate::encode(&event).and_then(|event| session.send_bytes(tag::CHANNEL_EVENT, &event));
-    if let Err(error) = &told {
-        crate::warn!("{session} does not know who is present in {topic}: {error}");
-    }
-    told
 }

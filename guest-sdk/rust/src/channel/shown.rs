@@ -19,7 +19,7 @@ pub(super) struct Shown {
     meta: Json,
     /// The process with this name, and the monitor of it.
     process: Option<(Pid, u64)>,
-    /// The timer after which the keeper is looked for again, or is told again that the client has left.
+    /// The timer after which the keeper is looked for again, or is told again what its full mailbox has not taken.
     timer: u64,
     /// Whether the keeper has not heard yet that the client joins: if it knows the session, it has not heard of a leave.
     anew: bool,
@@ -56,7 +56,7 @@ impl Shown {
         let is_its = self.process.is_some_and(|(_, its)| its == monitor);
         if is_its {
             self.process = None;
-            self.retry(topic);
+            self.set_timer(topic);
         }
         is_its
     }
@@ -65,7 +65,10 @@ impl Shown {
     pub(super) fn look_again(&mut self, topic: &str, timer: u64) {
         if self.timer == timer {
             self.timer = 0;
-            self.begin(topic);
+            match self.process {
+                Some(_) => self.track(topic),
+                None => self.begin(topic),
+            }
         }
     }
 
@@ -95,7 +98,7 @@ impl Shown {
             }
             Err(error) => {
                 crate::warn!("no monitor of {}: {error}", self.keeper);
-                self.retry(topic);
+                self.set_timer(topic);
             }
         }
     }
@@ -106,7 +109,10 @@ impl Shown {
             Ok(was_told) => self.anew &= !was_told,
             Err(error) => {
                 crate::warn!("{} does not know of {topic}: {error}", self.keeper);
-                self.retry(topic);
+                // The monitor says if it has ended, and what is too large stays so.
+                if error == Error::MailboxFull {
+                    self.set_timer(topic);
+                }
             }
         }
     }
@@ -124,12 +130,6 @@ impl Shown {
             }
             _ => Ok(false),
         }
-    }
-
-    /// Looks for the keeper again after a while.
-    fn retry(&mut self, topic: &str) {
-        self.release();
-        self.set_timer(topic);
     }
 
     fn set_timer(&mut self, topic: &str) {
