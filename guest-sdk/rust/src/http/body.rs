@@ -113,27 +113,16 @@ impl BodyStream {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
-        loop {
-            if let Some(failed) = &self.failed {
-                return Err(failed.clone());
-            }
-            let Some(socket) = self.rest else {
-                return Ok(None);
-            };
-            if std::mem::replace(&mut self.is_reading, true) {
-                let why = "a part was not awaited".to_owned();
-                self.failed = Some(BodyError::Incomplete(why));
-                continue;
-            }
+        while let Some(socket) = self.ask()? {
             let read = match socket.read() {
                 Ok(reading) => reading.part().await,
                 Err(error) => Err(error),
             };
-            self.is_reading = false;
             if let Some(next) = self.took(read) {
                 return next;
             }
         }
+        Ok(None)
     }
 
     /// Does the same on the stack of the handler, for handlers that are not `async`.
@@ -142,13 +131,7 @@ impl BodyStream {
             return Ok(Some(first));
         }
         let limit = limit.into();
-        loop {
-            if let Some(failed) = &self.failed {
-                return Err(failed.clone());
-            }
-            let Some(socket) = self.rest else {
-                return Ok(None);
-            };
+        while let Some(socket) = self.ask()? {
             let read = match socket.read() {
                 Ok(reading) => reading.wait_for_part(limit),
                 Err(error) => Err(error),
@@ -157,10 +140,25 @@ impl BodyStream {
                 return next;
             }
         }
+        Ok(None)
+    }
+
+    /// Returns where a part is to be asked for; from nobody if the body is complete.
+    fn ask(&mut self) -> Result<Option<Socket>, BodyError> {
+        if self.is_reading && self.failed.is_none() {
+            let why = "a part was not awaited".to_owned();
+            self.failed = Some(BodyError::Incomplete(why));
+        }
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        self.is_reading = self.rest.is_some();
+        Ok(self.rest)
     }
 
     /// Takes what has come of a request for a part. Returns `None` if there was nothing in it.
     fn took(&mut self, read: Result<Part, Error>) -> Option<Result<Option<Vec<u8>>, BodyError>> {
+        self.is_reading = false;
         let failed = match read {
             Ok(Part::Text(part) | Part::Data(part)) if part.is_empty() => return None,
             Ok(Part::Text(part) | Part::Data(part)) => return Some(Ok(Some(part))),
