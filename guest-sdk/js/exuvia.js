@@ -414,7 +414,7 @@ export class Channel {
 
   /**
    * Joins; the promise has what the session replies. If the session is lost later, the topic is joined again by itself. While
-   * a join waits for its reply, the promise is that of this join.
+   * a join waits for its reply, the promise is that of this join. One without a reply in time is followed by a leave.
    * @param {any} [params] Other parameters than before.
    * @returns {Promise<any>}
    */
@@ -436,7 +436,10 @@ export class Channel {
     } catch (error) {
       const isRefused = ["refused", "invalid", "too-large"].includes(error.kind);
       // One who has joined already is refused, too.
-      if (number === this.#number && isRefused && !this.#isJoined) this.#wanted = false;
+      const isOut = number === this.#number && !this.#isJoined;
+      if (isOut && isRefused) this.#wanted = false;
+      // The session may have it, or get it later: the next join would be refused then.
+      if (isOut && error.kind === "timeout") this.leave().catch(() => {});
       throw error;
     } finally {
       if (number === this.#number) this.#joining = null;

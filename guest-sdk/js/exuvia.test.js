@@ -307,6 +307,34 @@ test("a join that is asked for twice is one, and one that is refused as it is jo
   client.close();
 });
 
+test("a join without a reply in time is taken back, so that the next one is not refused", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { client, room } = begun();
+  const late = room.join();
+  const [socket] = Fake.all;
+  socket.open();
+  socket.welcome();
+  t.mock.timers.tick(20_000);
+  socket.says({ type: "pong" });
+  socket.take();
+  t.mock.timers.tick(10_000);
+  await assert.rejects(late, { kind: "timeout" });
+  const joined = room.join();
+  assert.deepEqual(socket.take().map(({ ref, type }) => [ref, type]), [[2, "leave"], [3, "join"]]);
+  socket.says({ type: "reply", seq: 1, ref: 1, ok: "late" });
+  socket.says({ type: "reply", seq: 2, ref: 2, ok: null });
+  socket.says({ type: "reply", seq: 3, ref: 3, ok: "joined" });
+  assert.equal(await joined, "joined");
+  // A join of one who has joined does not put it out.
+  const twice = room.join();
+  t.mock.timers.tick(20_000);
+  socket.says({ type: "pong" });
+  t.mock.timers.tick(10_000);
+  await assert.rejects(twice, { kind: "timeout" });
+  assert.ok(!socket.take().some(({ type }) => type === "leave"));
+  client.close();
+});
+
 test("a client that is closed by who listens stays closed, and one that cannot connect tries again", async (t) => {
   for (const closing of ["connecting", "open", "waiting"]) {
     const { client, room } = begun();

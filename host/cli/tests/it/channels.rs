@@ -2,10 +2,10 @@
 //! builds.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::protocol::WebSocket;
 use tokio_tungstenite::tungstenite::{Error, Message, client};
 
-use crate::app::{answer, exuvia};
+use crate::app::{Running, answer, exuvia};
 
 const LOBBY: &str = "room:lobby";
 /// As the SDK has them.
@@ -22,8 +22,9 @@ const BURST: usize = 200;
 
 /// A node that runs the example.
 struct Live {
+    /// Before the folder, so that it ends first.
+    _node: Running,
     folder: TempDir,
-    node: Child,
     address: String,
 }
 
@@ -41,25 +42,14 @@ impl Live {
             .replace("idle = \"1m\"", &format!("idle = \"{window}\""));
         assert_eq!(changed.matches(&format!("idle = \"{window}\"")).count(), 1);
         fs::write(folder.path().join("exuvia.toml"), changed).unwrap();
-        let mut node = exuvia(folder.path())
-            .args(["run", "--no-watch"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
-        let said = lines.by_ref().map_while(Result::ok);
-        let address = said
-            .skip_while(|line| !line.contains("http://"))
-            .map(|line| {
-                let (_, rest) = line.split_once("http://").unwrap();
-                rest.trim().trim_end_matches('/').to_owned()
-            });
-        let address = address.take(1).next().expect("the node listens");
-        // It would wait for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
+        let mut command = exuvia(folder.path());
+        let node = Running::of(command.args(["run", "--json", "--no-watch"]));
+        let listening = node.event("listening");
+        let url = listening["event"]["url"].as_str().unwrap();
+        let address = url.strip_prefix("http://").unwrap().to_owned();
         Live {
+            _node: node,
             folder,
-            node,
             address,
         }
     }
@@ -78,13 +68,6 @@ impl Live {
         names
             .map(|process| process["names"][0].as_str().unwrap().to_owned())
             .collect()
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        let _ = self.node.kill();
-        let _ = self.node.wait();
     }
 }
 
@@ -291,7 +274,7 @@ fn a_client_that_was_cut_off_gets_what_it_has_missed_once_and_in_order() {
     assert_eq!(ben.hears("said")["text"], "after");
 
     // It comes back before the node knows that the connection is lost: the former one is closed.
-    let mut former = std::mem::replace(&mut ben, Peer::new(&live, "x"));
+    let mut former = ben;
     let mut ben = Peer {
         socket: Peer::open(&live, "b"),
         id: "b".to_owned(),
