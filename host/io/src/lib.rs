@@ -36,7 +36,7 @@ mod settings;
 mod socket;
 mod stream;
 mod tcp;
-mod threads;
+mod thread;
 mod tls;
 mod udp;
 

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -23,7 +23,6 @@ use rustix::time::{
 };
 use tokio::net::unix::pipe::Receiver;
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeMetrics};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Tasks that run before processes are looked at again, if any was woken.
@@ -40,14 +39,15 @@ const LATE: Duration = Duration::from_micros(20);
 pub struct Pollers {
     workers: Vec<Arc<Place>>,
     /// Makes a worker look at its poller.
-    unpark: Arc<OnceLock<Unpark>>,
+    unpark: Arc<OnceLock<Callback<usize>>>,
 }
 
-struct Unpark(Box<dyn Fn(usize) + Send + Sync>);
+/// What the workers do for their pollers.
+struct Callback<T>(Box<dyn Fn(T) + Send + Sync>);
 
-impl std::fmt::Debug for Unpark {
+impl<T> std::fmt::Debug for Callback<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unpark").finish_non_exhaustive()
+        f.debug_struct("Callback").finish_non_exhaustive()
     }
 }
 
@@ -58,9 +58,11 @@ struct Place {
     /// A new runtime, until the worker has seen it; then the worker has it.
     new: Mutex<Option<Runtime>>,
     signal: Arc<Signal>,
+    /// Records that the worker's thread sleeps, and that it has woken up.
+    sleeps: Arc<OnceLock<Callback<bool>>>,
     /// Tasks that were woken while the runtime did not run.
     woken: Mutex<Vec<Waker>>,
-    unpark: Arc<OnceLock<Unpark>>,
+    unpark: Arc<OnceLock<Callback<usize>>>,
 }
 
 impl std::fmt::Debug for Place {
@@ -87,18 +89,29 @@ struct Made {
 }
 
 impl Pollers {
-    /// Makes the pollers of so many workers.
-    pub fn new(workers: usize) -> (Arc<Pollers>, Vec<Poller>) {
+    /// Makes them for so many workers.
+    pub fn new(workers: usize) -> Pollers {
         let unpark = Arc::new(OnceLock::new());
         let place = |worker| Arc::new(Place::new(worker, &unpark));
-        let workers: Vec<Arc<Place>> = (0..workers).map(place).collect();
-        let pollers = workers.iter().cloned().map(Poller::new).collect();
-        (Arc::new(Pollers { workers, unpark }), pollers)
+        let workers = (0..workers).map(place).collect();
+        Pollers { workers, unpark }
+    }
+
+    /// Makes the poller of a worker: called once for each, before anything else. `sleeps` is told when the worker's thread is
+    /// about to sleep, and when it has woken up.
+    pub fn poller(&self, worker: usize, sleeps: impl Fn(bool) + Send + Sync + 'static) -> Poller {
+        let place = self.workers[worker].clone();
+        let _ = place.sleeps.set(Callback(Box::new(sleeps)));
+        Poller {
+            place,
+            runtime: None,
+            fires: None,
+        }
     }
 
     /// Says how a worker is made to look at its poller: called once, when the workers run.
     pub fn connect(&self, unpark: impl Fn(usize) + Send + Sync + 'static) {
-        let _ = self.unpark.set(Unpark(Box::new(unpark)));
+        let _ = self.unpark.set(Callback(Box::new(unpark)));
     }
 
     /// Starts a task on the worker that has the fewest.
@@ -106,24 +119,21 @@ impl Pollers {
     /// # Errors
     ///
     /// It would be the first task there, and the system has no descriptors for it.
-    pub(crate) fn spawn(
-        &self,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<JoinHandle<()>> {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let place = self.workers.iter().min_by_key(|place| place.tasks());
         let place = place.expect("there is a worker");
-        let task = place.made()?.runtime.spawn(at(place.clone(), task));
+        place.made()?.runtime.spawn(at(place.clone(), task));
         // The worker may sleep where it does not see the task.
         place.unpark();
-        Ok(task)
+        Ok(())
     }
 }
 
 /// Starts a task where this one runs.
-pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     match CURRENT.with_borrow(Clone::clone) {
-        Some(place) => tokio::spawn(at(place, task)),
-        None => tokio::spawn(task),
+        Some(place) => drop(tokio::spawn(at(place, task))),
+        None => drop(tokio::spawn(task)),
     }
 }
 
@@ -196,12 +206,13 @@ impl Wake for TaskWaker {
 }
 
 impl Place {
-    fn new(worker: usize, unpark: &Arc<OnceLock<Unpark>>) -> Place {
+    fn new(worker: usize, unpark: &Arc<OnceLock<Callback<usize>>>) -> Place {
         Place {
             worker,
             made: OnceLock::new(),
             new: Mutex::default(),
             signal: Arc::default(),
+            sleeps: Arc::default(),
             woken: Mutex::default(),
             unpark: unpark.clone(),
         }
@@ -209,7 +220,7 @@ impl Place {
 
     /// Makes the worker look at its poller.
     fn unpark(&self) {
-        if let Some(Unpark(unpark)) = self.unpark.get() {
+        if let Some(Callback(unpark)) = self.unpark.get() {
             unpark(self.worker);
         }
     }
@@ -243,7 +254,7 @@ impl Place {
         let mut new = self.new.lock();
         // Another thread may have been faster.
         if self.made.get().is_none() {
-            let (runtime, made) = make(&self.signal)?;
+            let (runtime, made) = make(self)?;
             *new = Some(runtime);
             let _ = self.made.set(made);
         }
@@ -259,14 +270,22 @@ impl Drop for Place {
     }
 }
 
-fn make(signal: &Arc<Signal>) -> io::Result<(Runtime, Made)> {
-    let (begins, ends) = (signal.clone(), signal.clone());
+fn make(place: &Place) -> io::Result<(Runtime, Made)> {
+    // Not the place itself, which may have the runtime.
+    let sleeps = |asleep: bool| {
+        let sleeps = place.sleeps.clone();
+        move || {
+            if let Some(Callback(sleeps)) = sleeps.get() {
+                sleeps(asleep);
+            }
+        }
+    };
     let runtime = Builder::new_current_thread()
         .max_blocking_threads(BLOCKING)
         .thread_name("exuvia-io")
         .event_interval(TASKS)
-        .on_thread_park(move || begins.asleep.begin())
-        .on_thread_unpark(move || ends.asleep.end())
+        .on_thread_park(sleeps(true))
+        .on_thread_unpark(sleeps(false))
         .enable_all()
         .build()?;
     let timer = Timer::new()?;
@@ -274,7 +293,7 @@ fn make(signal: &Arc<Signal>) -> io::Result<(Runtime, Made)> {
         let _context = runtime.enter();
         // Not a pipe, but read like one. More room than there is to read: then it is known to be empty.
         let expirations = Receiver::from_owned_fd_unchecked(timer.0.try_clone()?)?;
-        let signal = signal.clone();
+        let signal = place.signal.clone();
         runtime.spawn(async move {
             let mut room = [0; 2 * EXPIRATIONS];
             while expirations.readable().await.is_ok() {
@@ -309,46 +328,6 @@ pub struct Poller {
 pub struct Signal {
     is_set: AtomicBool,
     waker: AtomicWaker,
-    asleep: Asleep,
-}
-
-/// How long a thread has slept.
-#[derive(Debug, Default)]
-struct Asleep {
-    /// When its sleep began, by [`clock`]; 0: it is awake.
-    since: AtomicU64,
-    /// Nanoseconds of all sleeps that are over.
-    total: AtomicU64,
-}
-
-/// Returns the nanoseconds since the first call, plus one.
-fn clock() -> u64 {
-    static FIRST: OnceLock<Instant> = OnceLock::new();
-    let now = Instant::now();
-    let since = now.duration_since(*FIRST.get_or_init(|| now)).as_nanos();
-    u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-impl Asleep {
-    fn begin(&self) {
-        self.since.store(clock(), Ordering::Relaxed);
-    }
-
-    fn end(&self) {
-        let slept = self.so_far();
-        // One thread writes. Read in between, the sleep counts twice for a moment.
-        let total = self.total.load(Ordering::Relaxed);
-        self.total.store(total + slept, Ordering::Relaxed);
-        self.since.store(0, Ordering::Relaxed);
-    }
-
-    /// Returns the nanoseconds of a sleep that is not over.
-    fn so_far(&self) -> u64 {
-        match self.since.load(Ordering::Relaxed) {
-            0 => 0,
-            since => clock().saturating_sub(since),
-        }
-    }
 }
 
 impl Signal {
@@ -357,11 +336,6 @@ impl Signal {
         if !self.is_set.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
-    }
-
-    /// Returns the nanoseconds that the thread was asleep in all waits, up to now.
-    pub fn asleep_ns(&self) -> u64 {
-        self.asleep.total.load(Ordering::Relaxed) + self.asleep.so_far()
     }
 
     fn poll(&self, waker: &Waker) -> Poll<()> {
@@ -374,14 +348,6 @@ impl Signal {
 }
 
 impl Poller {
-    fn new(place: Arc<Place>) -> Poller {
-        Poller {
-            place,
-            runtime: None,
-            fires: None,
-        }
-    }
-
     /// Returns whether it has any task.
     pub fn is_in_use(&self) -> bool {
         self.place.tasks() > 0
@@ -490,151 +456,4 @@ impl Timer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    /// One worker that this thread plays. Unparking it ends its wait.
-    fn one() -> (Arc<Pollers>, Poller) {
-        let (pollers, mut all) = Pollers::new(1);
-        let poller = all.remove(0);
-        let signal = poller.signal();
-        pollers.connect(move |_| signal.set());
-        (pollers, poller)
-    }
-
-    #[test]
-    fn it_is_in_use_while_it_has_a_task() {
-        let (pollers, mut poller) = one();
-        assert!(!poller.is_in_use());
-        let (end, ended) = oneshot::channel::<()>();
-        pollers.spawn(async { drop(ended.await) }).unwrap();
-        assert!(poller.is_in_use());
-        // The task was started: that ends the first wait.
-        poller.wait(None);
-        poller.poll();
-        assert!(poller.is_in_use());
-        end.send(()).unwrap();
-        poller.wait(None);
-        poller.poll();
-        assert!(!poller.is_in_use());
-    }
-
-    /// A task that is woken between two waits or during one, from this thread or from another, is run.
-    #[test]
-    fn no_wake_is_lost() {
-        const ROUNDS: u32 = 2_000;
-        let (pollers, mut poller) = one();
-        let (requests, mut of_task) = tokio::sync::mpsc::channel::<u32>(1);
-        let (replies, answers) = mpsc::channel();
-        let signal = poller.signal();
-        let task = async move {
-            while let Some(request) = of_task.recv().await {
-                replies.send(request).unwrap();
-                // As it would by waking a process.
-                signal.set();
-            }
-        };
-        pollers.spawn(task).unwrap();
-        std::thread::scope(|scope| {
-            for round in 0..ROUNDS {
-                match round % 3 {
-                    0 => requests.try_send(round).unwrap(),
-                    one => {
-                        let requests = &requests;
-                        let sent = scope.spawn(move || requests.try_send(round).unwrap());
-                        if one == 1 {
-                            sent.join().unwrap();
-                        }
-                    }
-                }
-                let answer = loop {
-                    poller.wait(None);
-                    if let Ok(answer) = answers.try_recv() {
-                        break answer;
-                    }
-                };
-                assert_eq!(answer, round);
-            }
-        });
-    }
-
-    #[test]
-    fn a_task_that_a_task_starts_is_woken_as_well() {
-        let (pollers, mut poller) = one();
-        let (sender, receiver) = oneshot::channel::<u32>();
-        let (done, answer) = mpsc::channel();
-        let outer = async move {
-            spawn(async move { done.send(receiver.await.unwrap()).unwrap() });
-        };
-        pollers.spawn(outer).unwrap();
-        poller.wait(None);
-        poller.poll();
-        sender.send(7).unwrap();
-        poller.wait(None);
-        poller.poll();
-        assert_eq!(answer.try_recv(), Ok(7));
-    }
-
-    #[test]
-    fn the_timer_ends_a_wait_and_the_sleep_is_counted() {
-        let (pollers, mut poller) = one();
-        pollers.spawn(std::future::pending()).unwrap();
-        poller.wait(None);
-        for time in [3_000, 1, 50, 700].map(Duration::from_micros) {
-            let (began, before) = (Instant::now(), poller.signal().asleep_ns());
-            while began.elapsed() < time {
-                poller.wait(Some(time - began.elapsed()));
-            }
-            let slept = poller.signal().asleep_ns() - before;
-            assert!(slept <= u64::try_from(began.elapsed().as_nanos()).unwrap());
-        }
-        assert!(poller.signal().asleep_ns() >= 2_000_000);
-    }
-
-    #[test]
-    fn sockets_and_timers_of_tasks_work() {
-        let (pollers, mut poller) = one();
-        let (done, answer) = mpsc::channel();
-        let signal = poller.signal();
-        let task = async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let client = tokio::net::TcpStream::connect(address);
-            let (accepted, client) = tokio::join!(listener.accept(), client);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            done.send((accepted.is_ok(), client.is_ok())).unwrap();
-            signal.set();
-        };
-        pollers.spawn(task).unwrap();
-        let answer = loop {
-            poller.wait(None);
-            if let Ok(answer) = answer.try_recv() {
-                break answer;
-            }
-        };
-        assert_eq!(answer, (true, true));
-    }
-
-    #[test]
-    fn tasks_end_with_their_worker() {
-        let (pollers, mut poller) = one();
-        let (sender, receiver) = mpsc::channel::<()>();
-        let task = async move {
-            let _sender = sender;
-            std::future::pending::<()>().await;
-        };
-        pollers.spawn(task).unwrap();
-        poller.wait(None);
-        drop(poller);
-        assert!(receiver.recv().is_err(), "the task was dropped");
-        // One that comes later, too.
-        let (sender, receiver) = mpsc::channel::<()>();
-        let task = async move { drop(sender) };
-        pollers.spawn(task).unwrap();
-        assert!(receiver.recv().is_err());
-    }
-}
+mod tests;

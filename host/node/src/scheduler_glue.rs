@@ -11,8 +11,7 @@ use exuvia_engine::{
 };
 use exuvia_io::Pollers;
 use exuvia_process::{Priority, Schedule};
-use exuvia_scheduler::{Handle, Interrupt, MakePoller, Next, Run};
-use parking_lot::Mutex;
+use exuvia_scheduler::{Handle, Interrupt, MakePoller, Next, Run, SleepRecord};
 
 /// What the scheduler runs.
 #[derive(Debug)]
@@ -122,14 +121,14 @@ struct SocketsSignal(Arc<exuvia_io::Signal>);
 
 /// Makes the pollers of so many schedulers, for those who start tasks and for the schedulers.
 pub(crate) fn pollers(workers: usize) -> (Arc<Pollers>, MakePoller) {
-    let (shared, pollers) = Pollers::new(workers);
-    let pollers: Mutex<Vec<_>> = Mutex::new(pollers.into_iter().map(Some).collect());
-    let make: MakePoller = Arc::new(move |worker| {
-        let poller = pollers.lock()[worker].take();
-        let poller = poller.expect("each worker makes its poller once");
-        Ok(Box::new(Sockets(poller)))
-    });
-    (shared, make)
+    let pollers = Arc::new(Pollers::new(workers));
+    let shared = pollers.clone();
+    let make = move |worker, sleep: SleepRecord| -> Box<dyn exuvia_scheduler::Poller> {
+        Box::new(Sockets(
+            pollers.poller(worker, move |asleep| sleep.sleeps(asleep)),
+        ))
+    };
+    (shared, Arc::new(make))
 }
 
 impl exuvia_scheduler::Poller for Sockets {
@@ -153,10 +152,6 @@ impl exuvia_scheduler::Poller for Sockets {
 impl Interrupt for SocketsSignal {
     fn interrupt(&self) {
         self.0.set();
-    }
-
-    fn asleep_ns(&self) -> u64 {
-        self.0.asleep_ns()
     }
 }
 

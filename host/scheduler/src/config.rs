@@ -1,8 +1,8 @@
 //! Configuration: the number of workers and the properties of their threads.
 
-use std::{fmt, io, sync::Arc, thread};
+use std::{fmt, sync::Arc, thread};
 
-use crate::poller::Poller;
+use crate::{metrics::SleepRecord, poller::Poller};
 
 /// Maximum number of workers of one scheduler. The counts in `idle` would allow 65,535; beyond this
 /// number, one list of sleepers under one lock would no longer scale.
@@ -33,8 +33,8 @@ pub struct Config {
     pub on_start: Option<OnStart>,
 }
 
-/// Makes the poller of a worker, by its number.
-pub type MakePoller = Arc<dyn Fn(usize) -> io::Result<Box<dyn Poller>> + Send + Sync>;
+/// Makes the poller of a worker, by its number. The poller records when the worker's thread sleeps.
+pub type MakePoller = Arc<dyn Fn(usize, SleepRecord) -> Box<dyn Poller> + Send + Sync>;
 
 /// A callback for the start of a worker thread.
 pub(crate) type OnStart = Arc<dyn Fn(usize) + Send + Sync>;

@@ -18,12 +18,4 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// The system refused what the poller of a worker needs.
-    #[error("worker {worker} has no poller: {source}")]
-    Poller {
-        /// The worker without a poller.
-        worker: usize,
-        /// The system's error.
-        source: io::Error,
-    },
 }

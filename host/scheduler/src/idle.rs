@@ -205,11 +205,6 @@ impl Idle {
         self.unparkers[worker].unpark();
     }
 
-    /// Returns the nanoseconds that the worker was asleep at its poller.
-    pub fn asleep_ns(&self, worker: usize) -> u64 {
-        self.unparkers[worker].asleep_ns()
-    }
-
     /// Returns the number of parked workers, for metrics and tests.
     pub fn parked(&self) -> usize {
         (self.state.load(Ordering::Relaxed) / PARKED) as usize

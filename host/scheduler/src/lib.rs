@@ -74,6 +74,6 @@ pub use self::{
     gate::Held,
     handle::Handle,
     handoff::{ResumeHandle, SPARE, SpareThread},
-    metrics::{Metrics, WorkerMetrics},
+    metrics::{Metrics, SleepRecord, WorkerMetrics},
     scheduler::{Next, Run, Scheduler},
 };

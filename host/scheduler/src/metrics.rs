@@ -4,9 +4,11 @@
 //! no locked instruction on the path of a slice. A snapshot may be a few counts behind, and two
 //! counters of one snapshot need not be from the same moment.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+
+use crate::shared::Remote;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -91,10 +93,14 @@ fn clock() -> u64 {
 }
 
 impl Counters {
-    /// Records that the thread is about to sleep, or has woken up.
-    pub(crate) fn falls_asleep(&self, asleep: bool) {
-        let since = if asleep { clock() } else { 0 };
-        self.asleep_since.store(since, Ordering::Relaxed);
+    /// Records that the thread is about to sleep, or has woken up. Only the owner may call this.
+    pub(crate) fn sleeps(&self, asleep: bool) {
+        if asleep {
+            return self.asleep_since.store(clock(), Ordering::Relaxed);
+        }
+        // A concurrent snapshot counts the sleep twice for a moment rather than not at all.
+        self.parked_ns.add(self.sleeping());
+        self.asleep_since.store(0, Ordering::Relaxed);
     }
 
     /// Returns the duration, in nanoseconds, of a sleep that is not over and so not counted yet.
@@ -103,6 +109,18 @@ impl Counters {
             0 => 0,
             since => clock().saturating_sub(since),
         }
+    }
+}
+
+/// Where the poller of a worker records when the worker's thread sleeps: what it does in a wait
+/// besides is work.
+#[derive(Debug)]
+pub struct SleepRecord(pub(crate) Arc<Remote>);
+
+impl SleepRecord {
+    /// The thread is about to sleep, or has woken up. Called on the thread that waits.
+    pub fn sleeps(&self, asleep: bool) {
+        self.0.counters.sleeps(asleep);
     }
 }
 

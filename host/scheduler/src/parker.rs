@@ -104,11 +104,6 @@ impl Unparker {
         }
     }
 
-    /// Returns the nanoseconds that the worker was asleep at its poller.
-    pub fn asleep_ns(&self) -> u64 {
-        (self.shared.interrupt.as_ref()).map_or(0, |poller| poller.asleep_ns())
-    }
-
     /// Called by the worker: has `wait` wait at the poller, unless there is a token already, and
     /// takes the token. Returns whether it has waited.
     pub fn park_at_poller(&self, wait: impl FnOnce()) -> bool {

@@ -21,12 +21,8 @@ pub trait Poller: Send + 'static {
     fn interrupt(&self) -> Arc<dyn Interrupt>;
 }
 
-/// What other threads have to do with a [`Poller`].
+/// Ends the wait of a [`Poller`].
 pub trait Interrupt: Send + Sync {
     /// Makes the current wait return, or the next one at once. Called from any thread.
     fn interrupt(&self);
-
-    /// Returns the nanoseconds that the thread was asleep in all waits, up to now: a wait is also
-    /// work, as far as something is ready. Called from any thread.
-    fn asleep_ns(&self) -> u64;
 }

@@ -26,6 +26,7 @@ use crate::{
     handle::Handle,
     handoff::{Alive, ResumeHandle, SPARE, stand_by},
     idle::Idle,
+    metrics::SleepRecord,
     parker::Parker,
     shared::{Remote, SchedulerState},
     worker::Worker,
@@ -83,19 +84,19 @@ impl Scheduler {
         if config.workers == 0 || config.workers > MAX_WORKERS {
             return Err(Error::Workers(config.workers));
         }
-        let mut pollers = Vec::with_capacity(config.workers);
-        for worker in 0..config.workers {
-            let poller = config.pollers.as_ref().map(|make| make(worker)).transpose();
-            pollers.push(poller.map_err(|source| Error::Poller { worker, source })?);
-        }
+        let queues: Vec<Queue<u32>> = (0..config.workers).map(|_| Queue::new_fifo()).collect();
+        let remotes: Box<[Arc<Remote>]> = queues
+            .iter()
+            .map(|queue| Arc::new(Remote::new(queue.stealer())))
+            .collect();
+        let poller = |(worker, remote): (usize, &Arc<Remote>)| {
+            let make = config.pollers.as_ref()?;
+            Some(make(worker, SleepRecord(Arc::clone(remote))))
+        };
+        let pollers: Vec<_> = remotes.iter().enumerate().map(poller).collect();
         let parkers: Vec<Parker> = pollers
             .iter()
             .map(|poller| Parker::new(poller.as_ref().map(|poller| poller.interrupt())))
-            .collect();
-        let queues: Vec<Queue<u32>> = (0..config.workers).map(|_| Queue::new_fifo()).collect();
-        let remotes = queues
-            .iter()
-            .map(|queue| Arc::new(Remote::new(queue.stealer())))
             .collect();
         let shared = Arc::new(SchedulerState::new(
             remotes,

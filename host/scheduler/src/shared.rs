@@ -188,13 +188,8 @@ impl SchedulerState {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        let snapshot = |(worker, remote): (usize, &Arc<Remote>)| {
-            let mut metrics = remote.counters.snapshot();
-            metrics.parked_ns += self.idle.asleep_ns(worker);
-            metrics
-        };
         Metrics {
-            workers: self.remotes.iter().enumerate().map(snapshot).collect(),
+            workers: self.remotes.iter().map(|r| r.counters.snapshot()).collect(),
             outside_unparks: self.outside_unparks.load(Ordering::Relaxed),
             parked: self.idle.parked(),
         }

@@ -673,22 +673,16 @@ impl Worker {
 
     fn sleep(&self, wait: Option<Duration>) -> Parked {
         let counters = &self.own.counters;
-        let began = now();
-        counters.falls_asleep(true);
-        let parked = self.shared.idle.park(
+        self.shared.idle.park(
             self.number,
             self.searching.get(),
-            || self.parker.park(wait),
+            || {
+                counters.sleeps(true);
+                self.parker.park(wait);
+                counters.sleeps(false);
+            },
             || self.shared.has_work(),
-        );
-        if parked.slept {
-            let slept = now().duration_since(began).as_nanos();
-            counters.parked_ns.add(slept as u64);
-        }
-        // Only now, so that a concurrent snapshot counts the sleep twice for a moment rather than
-        // not at all.
-        counters.falls_asleep(false);
-        parked
+        )
     }
 
     fn wait_at_poller(self: Box<Self>, wait: Option<Duration>) -> (Option<Box<Self>>, Parked) {

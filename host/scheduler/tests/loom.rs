@@ -58,10 +58,6 @@ impl Interrupt for Bell {
     fn interrupt(&self) {
         self.0.notify();
     }
-
-    fn asleep_ns(&self) -> u64 {
-        0
-    }
 }
 
 /// Where one worker waits.

@@ -9,13 +9,12 @@ use std::{
     time::Duration,
 };
 
-use exuvia_scheduler::{Interrupt, MakePoller, Next, Poller};
+use exuvia_scheduler::{Interrupt, MakePoller, Next, Poller, SleepRecord};
 use parking_lot::{Condvar, Mutex};
 
 use crate::harness::{Fixture, Procs, Watch, until};
 
-/// What a poller says about its sleep.
-const ASLEEP: u64 = 1 << 40;
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// What is ready: a process to which a message is sent.
 #[derive(Default)]
@@ -24,6 +23,8 @@ struct Outside {
     changed: Condvar,
     in_use: AtomicBool,
     procs: OnceLock<Weak<Procs>>,
+    /// Whether pollers record that they sleep.
+    records: AtomicBool,
     /// Number of waits and of looks between slices.
     waits: AtomicU64,
     polls: AtomicU64,
@@ -39,7 +40,7 @@ impl Outside {
     /// Makes pollers that share this.
     fn pollers(self: &Arc<Self>) -> MakePoller {
         let outside = Arc::clone(self);
-        Arc::new(move |_| Ok(Box::new(Fake::new(Arc::clone(&outside)))))
+        Arc::new(move |_, sleep| Box::new(Fake::new(Arc::clone(&outside), sleep)))
     }
 
     fn connect(&self, fixture: &Fixture) {
@@ -59,64 +60,98 @@ impl Outside {
     }
 }
 
-#[derive(Clone)]
-struct Fake(Arc<Outside>, Arc<AtomicBool>);
+struct Fake {
+    outside: Arc<Outside>,
+    bell: Arc<Bell>,
+    sleep: SleepRecord,
+}
 
-impl Fake {
-    fn new(outside: Arc<Outside>) -> Fake {
-        Fake(outside, Arc::default())
+struct Bell {
+    outside: Arc<Outside>,
+    rings: AtomicBool,
+}
+
+impl Interrupt for Bell {
+    fn interrupt(&self) {
+        let _ready = self.outside.ready.lock();
+        self.rings.store(true, Ordering::SeqCst);
+        self.outside.changed.notify_all();
     }
 }
 
-impl Interrupt for Fake {
-    fn interrupt(&self) {
-        let _ready = self.0.ready.lock();
-        self.1.store(true, Ordering::SeqCst);
-        self.0.changed.notify_all();
+impl Fake {
+    fn new(outside: Arc<Outside>, sleep: SleepRecord) -> Fake {
+        let bell = Arc::new(Bell {
+            outside: Arc::clone(&outside),
+            rings: AtomicBool::new(false),
+        });
+        Fake {
+            outside,
+            bell,
+            sleep,
+        }
     }
 
-    fn asleep_ns(&self) -> u64 {
-        ASLEEP
+    fn sleeps(&self, asleep: bool) {
+        if self.outside.records.load(Ordering::SeqCst) {
+            self.sleep.sleeps(asleep);
+        }
     }
 }
 
 impl Poller for Fake {
     fn is_in_use(&self) -> bool {
-        self.0.in_use.load(Ordering::SeqCst)
+        self.outside.in_use.load(Ordering::SeqCst)
     }
 
     fn poll(&mut self) {
-        self.0.polls.fetch_add(1, Ordering::SeqCst);
-        let ready = std::mem::take(&mut *self.0.ready.lock());
+        self.outside.polls.fetch_add(1, Ordering::SeqCst);
+        let ready = std::mem::take(&mut *self.outside.ready.lock());
         if !ready.is_empty() {
-            self.0.handle(ready);
+            self.outside.handle(ready);
         }
     }
 
     fn wait(&mut self, time: Option<Duration>) {
-        self.0.waits.fetch_add(1, Ordering::SeqCst);
-        let mut waiting = self.0.ready.lock();
+        self.outside.waits.fetch_add(1, Ordering::SeqCst);
+        let mut waiting = self.outside.ready.lock();
         loop {
             let ready = std::mem::take(&mut *waiting);
             if !ready.is_empty() {
                 drop(waiting);
-                self.0.handle(ready);
-                waiting = self.0.ready.lock();
-            } else if self.1.swap(false, Ordering::SeqCst) {
+                self.outside.handle(ready);
+                waiting = self.outside.ready.lock();
+            } else if self.bell.rings.swap(false, Ordering::SeqCst) {
                 return;
-            } else if let Some(time) = time {
-                if (self.0.changed.wait_for(&mut waiting, time)).timed_out() {
+            } else {
+                self.sleeps(true);
+                let time = time.unwrap_or(HOUR);
+                let slept = self.outside.changed.wait_for(&mut waiting, time);
+                self.sleeps(false);
+                if slept.timed_out() {
                     return;
                 }
-            } else {
-                self.0.changed.wait(&mut waiting);
             }
         }
     }
 
     fn interrupt(&self) -> Arc<dyn Interrupt> {
-        Arc::new(self.clone())
+        Arc::<Bell>::clone(&self.bell)
     }
+}
+
+/// A scheduler whose processes count their messages.
+fn counting(workers: usize, procs: usize, outside: &Arc<Outside>) -> (Fixture, Arc<Watch<u64>>) {
+    let credits = Watch::<u64>::new();
+    let fixture = {
+        let credits = Arc::clone(&credits);
+        Fixture::with_pollers(workers, procs, outside.pollers(), move |_, slice| {
+            credits.update(|credits| *credits += slice.credits);
+            Next::Idle
+        })
+    };
+    outside.connect(&fixture);
+    (fixture, credits)
 }
 
 /// Both sides at random speeds: messages from other threads and from what is ready, for one worker and for several.
@@ -125,15 +160,7 @@ fn what_is_ready_and_what_comes_from_outside_is_all_handled() {
     const MESSAGES: u64 = 20_000;
     for workers in [1, 3] {
         let outside = Outside::new(true);
-        let credits = Watch::<u64>::new();
-        let fixture = {
-            let credits = Arc::clone(&credits);
-            Fixture::with_pollers(workers, 8, outside.pollers(), move |_, slice| {
-                credits.update(|credits| *credits += slice.credits);
-                Next::Idle
-            })
-        };
-        outside.connect(&fixture);
+        let (fixture, credits) = counting(workers, 8, &outside);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for message in 0..MESSAGES {
@@ -160,24 +187,19 @@ fn what_is_ready_and_what_comes_from_outside_is_all_handled() {
 #[test]
 fn what_is_woken_there_stays_with_the_worker() {
     let outside = Outside::new(true);
-    let ran = Watch::<u64>::new();
-    let fixture = {
-        let ran = Arc::clone(&ran);
-        Fixture::with_pollers(1, 1, outside.pollers(), move |_, slice| {
-            ran.update(|ran| *ran += slice.credits);
-            Next::Idle
-        })
-    };
-    outside.connect(&fixture);
+    let (fixture, ran) = counting(1, 1, &outside);
     for round in 1..=1_000 {
         outside.happens(0);
         ran.wait(|ran| *ran == round);
     }
     let metrics = fixture.handle.metrics();
-    // The time at the poller is no sleep but for what the poller says.
-    assert_eq!(metrics.total().parked_ns, ASLEEP);
     assert_eq!(metrics.total().injector_pops, 0);
     assert_eq!(metrics.outside_unparks, 0);
+    // The time at the poller is no sleep but for what the poller records.
+    assert_eq!(metrics.total().parked_ns, 0);
+    outside.records.store(true, Ordering::SeqCst);
+    outside.happens(0);
+    until(|| fixture.handle.metrics().total().parked_ns > 0);
 }
 
 /// A worker that is never out of work looks at its poller.
@@ -209,15 +231,7 @@ fn a_busy_worker_looks_at_its_poller() {
 #[test]
 fn a_poller_is_used_from_when_it_has_something() {
     let outside = Outside::new(false);
-    let ran = Watch::<u64>::new();
-    let fixture = {
-        let ran = Arc::clone(&ran);
-        Fixture::with_pollers(1, 1, outside.pollers(), move |_, slice| {
-            ran.update(|ran| *ran += slice.credits);
-            Next::Idle
-        })
-    };
-    outside.connect(&fixture);
+    let (fixture, ran) = counting(1, 1, &outside);
     fixture.procs.send(0);
     ran.wait(|ran| *ran == 1);
     until(|| fixture.handle.metrics().parked == 1);
