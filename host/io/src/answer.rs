@@ -33,8 +33,8 @@ pub(crate) fn plain(status: StatusCode, more: &str) -> Answer {
     with_body(status, "text/plain; charset=utf-8", text)
 }
 
-pub(crate) fn with_body(status: StatusCode, kind: &'static str, text: String) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(text))));
+pub(crate) fn with_body(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(text.into())));
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static(kind);
     answer.headers_mut().insert(CONTENT_TYPE, kind);

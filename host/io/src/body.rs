@@ -11,11 +11,11 @@ use bytes::Bytes;
 use exuvia_process::Payload;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::answer::{Answer, busy, plain};
+use crate::answer::{Answer, plain};
 use crate::connection::{CLOSING, Connection, PortEvent};
 use crate::head;
 use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END};
@@ -67,7 +67,11 @@ impl Failure {
                 StatusCode::GATEWAY_TIMEOUT,
                 "the process has not read the body in time",
             ),
-            Failure::Mailbox => busy("the mailbox of the process is too small for the body"),
+            // Not to be tried again: it does not fit.
+            Failure::Mailbox => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the mailbox of the process is too small for the body",
+            ),
         }
     }
 }
@@ -142,6 +146,10 @@ impl<G: Send + 'static> Reader<G> {
                         self.credit().await?;
                         let part = data.split_to(data.len().min(PART));
                         self.port.deliver(SOCKET_DATA, Payload::new(&part));
+                    }
+                    // Who reads on request may know the length, and not ask for the end.
+                    if self.port.is_passive() && self.body.is_end_stream() {
+                        break;
                     }
                 }
                 Err(frame) => {

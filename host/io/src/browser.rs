@@ -43,30 +43,19 @@ pub fn response_headers(headers: &[(String, String)]) -> HeaderMap {
     headers.collect()
 }
 
-/// Answers a request, with the headers that all responses of an address have. What a browser asks before a request is
-/// answered here.
-pub(crate) async fn finished<B, F: Future<Output = Answer>>(
-    listen: &Listen,
-    request: Request<B>,
-    answer: impl FnOnce(Request<B>) -> F,
-) -> Answer {
-    let origin = match &listen.cors {
-        Some(_) => request.headers().get(ORIGIN).cloned(),
-        None => None,
-    };
-    let preflight = (listen.cors.as_ref()).and_then(|cors| cors.preflight(&request));
-    let mut response = match preflight {
-        Some(response) => response,
-        None => {
-            let mut response = answer(request).await;
-            if let Some(cors) = &listen.cors {
-                cors.allow(origin.as_ref(), response.headers_mut());
-            }
-            response
-        }
-    };
+/// Answers what a browser asks before it makes a request for a page. `None`: this is something else.
+pub(crate) fn preflight<B>(listen: &Listen, request: &Request<B>) -> Option<Answer> {
+    let mut response = listen.cors.as_ref()?.preflight(request)?;
     add(&listen.response_headers, response.headers_mut());
-    response
+    Some(response)
+}
+
+/// Adds the headers that all responses of an address have, to one for a request of this origin.
+pub(crate) fn finish(listen: &Listen, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    if let Some(cors) = &listen.cors {
+        cors.allow(origin, headers);
+    }
+    add(&listen.response_headers, headers);
 }
 
 /// Adds the headers of a route to the file that it serves. Not to an error: how long a file may be kept does not hold for it.

@@ -39,7 +39,7 @@ use crate::error::ClientError;
 use crate::head::{self, Outbound};
 use crate::pollers::Pollers;
 use crate::port::Port;
-use crate::threads::Threads;
+use crate::thread::Thread;
 use exuvia_abi::io::{HTTP_CLIENT, HTTP_REQUEST, HTTP_RESPONSE, HTTP_STREAM, REFUSED, SOCKET_OPEN};
 
 /// After how long a process that could not be started is started again.
@@ -75,7 +75,7 @@ const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// The process that makes requests for guests. Dropped, it ends.
 pub struct HttpClient<G: 'static> {
     shared: Arc<Shared<G>>,
-    _threads: Threads,
+    _thread: Thread,
 }
 
 impl<G: 'static> std::fmt::Debug for HttpClient<G> {
@@ -97,13 +97,16 @@ impl<G: Send + 'static> HttpClient<G> {
         pollers: Arc<Pollers>,
         limits: &Arc<Limits>,
     ) -> Result<Self, ClientError> {
-        let threads = Threads::start(1, "exuvia-out").map_err(ClientError::Threads)?;
+        let of_sockets = tls()?;
+        let mut of_http = of_sockets.clone();
+        of_http.alpn_protocols = HTTP.iter().map(|name| name.to_vec()).collect();
+        let thread = Thread::start("exuvia-out").map_err(ClientError::Thread)?;
         let shared = Arc::new(Shared {
             system: system.clone(),
-            runtime: threads.handle().clone(),
+            runtime: thread.handle().clone(),
             pollers,
-            tls: TlsConnector::from(Arc::new(tls(HTTP)?)),
-            tls_of_sockets: TlsConnector::from(Arc::new(tls(&[])?)),
+            tls: TlsConnector::from(Arc::new(of_http)),
+            tls_of_sockets: TlsConnector::from(Arc::new(of_sockets)),
             clients: Mutex::default(),
             under_way: Mutex::default(),
             received: Arc::new(Semaphore::new(MOST_BYTES >> 10)),
@@ -114,7 +117,7 @@ impl<G: Send + 'static> HttpClient<G> {
         });
         let client = HttpClient {
             shared: shared.clone(),
-            _threads: threads,
+            _thread: thread,
         };
         shared.start()?;
         Ok(client)

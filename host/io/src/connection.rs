@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub(crate) use self::owner::{CLOSING, PortEvent};
 use crate::gateway::{Guests, NewProcess, NoProcess};
-use crate::port::Port;
+use crate::port::{Delivered, Port};
 use exuvia_abi::io::{HTTP_REQUEST, HTTP_STREAM, REFUSED, SOCKET_ACCEPT, SOCKET_READ};
 
 /// How a request of a connection ended.
@@ -77,9 +77,12 @@ struct Shared {
     to_write: Notify,
     /// The owner of the port has answered something, or has ended.
     credit: Notify,
-    /// The process has ended; all who wait for that are told.
+    /// The process has ended.
     has_ended: AtomicBool,
-    ended: Notify,
+    /// The mailbox of whoever gets what arrives was full in a turn that cannot try it again itself.
+    is_late: AtomicBool,
+    /// All who wait for the end of the process, or of the request of a body, are to look again.
+    ends: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -144,12 +147,14 @@ impl State {
 /// The process.
 struct ConnectionProcess {
     shared: Arc<Shared>,
+    /// Memory is freed at the end of this turn.
+    rests: bool,
 }
 
 impl Drop for ConnectionProcess {
     fn drop(&mut self) {
         self.shared.has_ended.store(true, Ordering::Release);
-        self.shared.ended.notify_waiters();
+        self.shared.ends.notify_waiters();
         // Requests under way end with their senders.
         let mut state = self.shared.state.lock();
         state.requests.clear();
@@ -163,14 +168,15 @@ impl<G: 'static> Native<G> for ConnectionProcess {
     }
 
     fn begin_turn(&mut self, _: &mut Context<'_, G>) -> bool {
-        let state = self.shared.state.lock();
+        let mut state = self.shared.state.lock();
+        self.rests = std::mem::take(&mut state.rests);
         // The client is slower than those who send to it: they are told when the mailbox is full.
         let is_full = state.port.as_ref().is_some_and(|port| port.is_full());
         state.is_closing || !is_full
     }
 
     fn rests(&mut self) -> bool {
-        std::mem::take(&mut self.shared.state.lock().rests)
+        std::mem::take(&mut self.rests)
     }
 
     fn handle(&mut self, context: &mut Context<'_, G>, message: Envelope) {
@@ -278,7 +284,9 @@ impl ConnectionProcess {
         match (read, &mut state.port) {
             // What has arrived waits for this.
             (Ok(()), Some(port)) => {
-                port.deliver(context.process, context.system);
+                let delivered = port.deliver(context.process, context.system);
+                let is_late = &self.shared.is_late;
+                is_late.fetch_or(delivered == Delivered::Later, Ordering::Release);
             }
             (Err(why), _) if message.kind == Kind::Request => {
                 let why = Payload::new(why.as_bytes());
@@ -289,6 +297,7 @@ impl ConnectionProcess {
         }
         drop(state);
         self.shared.credit.notify_one();
+        self.shared.to_write.notify_one();
     }
 }
 
@@ -320,6 +329,7 @@ impl<G: Send + 'static> Connection<G> {
         let shared = Arc::new(Shared::default());
         let process = ConnectionProcess {
             shared: shared.clone(),
+            rests: false,
         };
         let body = exuvia_process::Body::Native(Some(Box::new(process)));
         let spec = SpawnSpec::new(body, limits.clone(), Payload::empty());
@@ -334,10 +344,13 @@ impl<G: Send + 'static> Connection<G> {
 
     /// Waits until the process has ended.
     pub(crate) async fn ended(&self) {
-        let ended = self.shared.ended.notified();
-        // It notices what comes from its creation on, and the end may have been before.
-        if !self.shared.has_ended.load(Ordering::Acquire) {
-            ended.await;
+        loop {
+            // It notices what comes from its creation on, and the end may have been before.
+            let ends = self.shared.ends.notified();
+            if self.shared.has_ended.load(Ordering::Acquire) {
+                return;
+            }
+            ends.await;
         }
     }
 
@@ -433,15 +446,17 @@ pub(crate) struct Kept<G: 'static> {
 impl<G: 'static> Drop for Kept<G> {
     fn drop(&mut self) {
         let (number, shared) = (self.number, self.connection.shared.clone());
-        {
+        let (is_body, has_all_ended) = {
             let mut state = shared.state.lock();
             state.is_over = true;
-            if state.port.as_deref().is_some_and(Port::is_unread) {
-                drop(state);
-                shared.to_write.notify_one();
-            }
+            let has_all_ended = self.is_done && !state.kept.contains_key(&number);
+            (state.port.is_some(), has_all_ended)
+        };
+        if is_body {
+            shared.to_write.notify_one();
+            shared.ends.notify_waiters();
         }
-        if self.is_done && !shared.state.lock().kept.contains_key(&number) {
+        if has_all_ended {
             return;
         }
         let give_up = move |process: &mut Process<G>, system: &System<G>| {

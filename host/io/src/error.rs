@@ -38,7 +38,7 @@ pub enum ListenError {
     Left(Vec<String>),
     /// There is no thread for it.
     #[error("no thread for the network could be started: {0}")]
-    Threads(io::Error),
+    Thread(io::Error),
     /// There is no process for it.
     #[error("the node has as many processes as it may have")]
     TableFull,
@@ -106,7 +106,7 @@ impl ListenError {
                 "`tls` names two files in PEM: the certificate, with those that it was signed with behind it, and its private key"
                     .to_owned(),
             ),
-            ListenError::Route { .. } | ListenError::Threads(_) | ListenError::TableFull => None,
+            ListenError::Route { .. } | ListenError::Thread(_) | ListenError::TableFull => None,
         }
     }
 }
@@ -116,7 +116,7 @@ impl ListenError {
 pub enum ClientError {
     /// There is no thread for it.
     #[error("no thread for requests to the outside could be started: {0}")]
-    Threads(std::io::Error),
+    Thread(std::io::Error),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),

@@ -2,11 +2,9 @@
 
 mod beneath;
 
-use std::hash::BuildHasher as _;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use foldhash::fast::FixedState;
 use http_body_util::{Either, Empty};
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
@@ -26,16 +24,22 @@ pub(crate) fn builtin(file: &BuiltinFile, asked: &Parts) -> Answer {
         answer.headers_mut().insert(ALLOW, allowed);
         return answer;
     }
-    let tag = format!("\"{:x}\"", FixedState::default().hash_one(file.text));
-    let known = asked.headers.get(IF_NONE_MATCH);
-    let mut answer = match known.is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
-        true => with_body(StatusCode::NOT_MODIFIED, file.kind, String::new()),
-        false => with_body(StatusCode::OK, file.kind, file.text.to_owned()),
+    let tag = file.tag();
+    let known = asked.headers.get_all(IF_NONE_MATCH).iter();
+    let mut known = known.filter_map(|value| value.to_str().ok());
+    // Weak ones are of proxies that have compressed it (RFC 9110, section 13.1.2).
+    let is_this =
+        |one: &str| matches!(one.trim().trim_start_matches("W/"), one if one == tag || one == "*");
+    let is_known = known.any(|list| list.split(',').any(is_this));
+    let (status, text) = match is_known {
+        true => (StatusCode::NOT_MODIFIED, ""),
+        false => (StatusCode::OK, file.text),
     };
+    let mut answer = with_body(status, file.kind, Bytes::from_static(text.as_bytes()));
     // Asked for again each time, so that client and node are of the same version.
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
+    if let Ok(tag) = HeaderValue::from_str(tag) {
         headers.insert(ETAG, tag);
     }
     answer

@@ -26,7 +26,7 @@ use crate::router::Router;
 use crate::serve;
 use crate::settings::{Existing, Listen, Protocol};
 use crate::tcp;
-use crate::threads::Threads;
+use crate::thread::Thread;
 use crate::tls::{Stream, Tls};
 
 /// How long is waited after the system has refused a connection: it is out of descriptors or memory.
@@ -170,7 +170,7 @@ pub(crate) async fn stops(stopping: &mut watch::Receiver<bool>) {
 pub struct Gateway<G: 'static> {
     shared: Arc<Shared<G>>,
     /// Where connections are accepted.
-    threads: Threads,
+    thread: Thread,
     /// Where they are served.
     pollers: Arc<Pollers>,
     inherited: InheritedSockets,
@@ -225,7 +225,7 @@ impl<G: Send + 'static> Gateway<G> {
         sources: Option<PathBuf>,
         inherited: InheritedSockets,
     ) -> Result<Gateway<G>, ListenError> {
-        let threads = Threads::start(1, "exuvia-accept").map_err(ListenError::Threads)?;
+        let thread = Thread::start("exuvia-accept").map_err(ListenError::Thread)?;
         let keyed = Keyed::start(&system, &guests, &limits);
         let keyed = keyed.map_err(|_| ListenError::TableFull)?;
         let (stopping, _) = watch::channel(false);
@@ -238,7 +238,7 @@ impl<G: Send + 'static> Gateway<G> {
                 drain: Drain::new(),
                 sources,
             }),
-            threads,
+            thread,
             pollers,
             inherited,
             open: Mutex::default(),
@@ -248,7 +248,7 @@ impl<G: Send + 'static> Gateway<G> {
         gateway.set(listen)?;
         gateway.inherited.all_taken()?;
         let shared = Arc::downgrade(&gateway.shared);
-        gateway.threads.handle().spawn(async move {
+        gateway.thread.handle().spawn(async move {
             loop {
                 tokio::time::sleep(keyed::LOOK).await;
                 let Some(shared) = shared.upgrade() else {
@@ -299,7 +299,7 @@ impl<G: Send + 'static> Gateway<G> {
     ///
     /// As [`Gateway::start`].
     pub fn set(&self, listen: Vec<Listen>) -> Result<(), ListenError> {
-        let runtime = self.threads.handle();
+        let runtime = self.thread.handle();
         let mut routed = Vec::new();
         for listen in listen {
             let routes = match &listen.protocol {
@@ -323,13 +323,14 @@ impl<G: Send + 'static> Gateway<G> {
         let _context = runtime.enter();
         let mut bound = Vec::new();
         for ((listen, ..), at) in routed.iter().zip(&stays) {
-            bound.push(match at {
-                Some(_) => None,
-                None => Some(self.bind(listen).map_err(|source| ListenError::Bind {
-                    address: listen.address.clone(),
-                    source,
-                })?),
-            });
+            let one = match at {
+                Some(at) => may_have_tls(listen, &open[*at].address).map(|()| None),
+                None => self.bind(listen).map(Some),
+            };
+            bound.push(one.map_err(|source| ListenError::Bind {
+                address: listen.address.clone(),
+                source,
+            })?);
         }
         let mut before: Vec<_> = std::mem::take(&mut *open).into_iter().map(Some).collect();
         for (((listen, router, tls), bound), at) in routed.into_iter().zip(bound).zip(stays) {
@@ -380,10 +381,7 @@ impl<G: Send + 'static> Gateway<G> {
     fn bind(&self, listen: &Listen) -> io::Result<Bound> {
         let name = listen.socket.as_deref();
         if let Some((listener, address)) = self.inherited.take(name, &listen.address)? {
-            if listen.tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
-                let why = "what was passed for it is a Unix socket, which has no TLS";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-            }
+            may_have_tls(listen, &address)?;
             return Ok(Bound {
                 listener,
                 address,
@@ -486,7 +484,7 @@ impl<G: Send + 'static> Gateway<G> {
                 } => {}
             }
         };
-        let runtime = self.threads.handle();
+        let runtime = self.thread.handle();
         let wait = || runtime.block_on(async { tokio::time::timeout(patience, ended).await });
         // On a thread of its own: that of the caller may be one of another runtime, which cannot wait.
         let _ = std::thread::scope(|scope| scope.spawn(wait).join());
@@ -546,13 +544,23 @@ fn tls(listen: &Listen) -> Result<Option<Tls>, String> {
     Tls::new(certificate.clone(), protocols).map(Some)
 }
 
+/// Fails if a Unix socket that was passed is to have TLS.
+fn may_have_tls(listen: &Listen, address: &ListenAddress) -> io::Result<()> {
+    if listen.tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
+        let why = "what was passed for it is a Unix socket, which has no TLS";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    Ok(())
+}
+
 /// Encrypts a connection, if its address has a certificate. `None`: the client cannot, or takes too long.
 async fn encrypted(address: &Address, stream: Stream, reading: Duration) -> Option<Stream> {
     let (stream, tls) = match (stream, address.tls.load_full()) {
         (Stream::Plain(stream), Some(tls)) => (stream, tls),
         (stream, _) => return Some(stream),
     };
-    match timeout(reading, tls.acceptor().accept(stream)).await {
+    let accepted = async { tls.acceptor().await.accept(stream).await };
+    match timeout(reading, accepted).await {
         Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream.into()))),
         Ok(Err(error)) => {
             tracing::debug!("a connection is not encrypted: tls: {error}");

@@ -9,7 +9,7 @@ use exuvia_abi::Reason;
 use exuvia_process::{NameError, Payload, SpawnError};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -210,8 +210,15 @@ impl<G: Send + 'static> Serving<G> {
 
     /// Answers, with the headers that all responses have.
     async fn finished(&self, settings: &(Listen, Router), request: Request<Incoming>) -> Answer {
-        let answer = |request| self.answer(settings, request);
-        browser::finished(&settings.0, request, answer).await
+        let listen = &settings.0;
+        if let Some(answer) = browser::preflight(listen, &request) {
+            return answer;
+        }
+        let asks = listen.cors.as_ref().map(|_| request.headers());
+        let origin = asks.and_then(|headers| headers.get(ORIGIN)).cloned();
+        let mut answer = self.answer(settings, request).await;
+        browser::finish(listen, origin.as_ref(), answer.headers_mut());
+        answer
     }
 
     async fn answer(&self, settings: &(Listen, Router), mut request: Request<Incoming>) -> Answer {

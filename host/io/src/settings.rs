@@ -1,9 +1,12 @@
 //! What a node listens to, and where requests go.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher as _;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use hyper::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -135,6 +138,16 @@ impl BuiltinFile {
         kind: "text/javascript; charset=utf-8",
         text: include_str!("../../../guest-sdk/js/exuvia.js"),
     };
+
+    /// Returns its entity tag (RFC 9110, section 8.8.3).
+    pub(crate) fn tag(&self) -> &'static str {
+        static CHANNEL_CLIENT: LazyLock<String> = LazyLock::new(|| {
+            let text = BuiltinFile::CHANNEL_CLIENT.text;
+            format!("\"{:x}\"", FixedState::default().hash_one(text))
+        });
+        // There is no other file yet.
+        &CHANNEL_CLIENT
+    }
 }
 
 /// Which process gets a request.

@@ -68,22 +68,38 @@ impl Tls {
 
     /// Returns what accepts a connection. If the files have changed, their new content is used; if that is wrong, it is
     /// reported, and the old goes on.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        let mut state = self.state.lock();
-        if state.looked.elapsed() >= LOOK {
-            state.looked = Instant::now();
-            let changed = changed(&self.certificate);
-            if changed != state.changed {
-                state.changed = changed;
-                match acceptor(&self.certificate, self.protocols) {
-                    Ok(acceptor) => state.acceptor = acceptor,
-                    Err(error) => {
-                        tracing::warn!("the certificate that is in use stays: {error}");
-                    }
-                }
-            }
+    pub(crate) async fn acceptor(self: &Arc<Self>) -> TlsAcceptor {
+        if self.is_due() {
+            let tls = self.clone();
+            // A scheduler must not wait for files.
+            let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
         }
-        state.acceptor.clone()
+        self.state.lock().acceptor.clone()
+    }
+
+    /// Returns whether it is to be looked whether the files have changed, and is then not for a while.
+    fn is_due(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_due = state.looked.elapsed() >= LOOK;
+        if is_due {
+            state.looked = Instant::now();
+        }
+        is_due
+    }
+
+    /// Reads the files, if they have changed.
+    fn reload(&self) {
+        let changed = changed(&self.certificate);
+        if changed == self.state.lock().changed {
+            return;
+        }
+        let made = acceptor(&self.certificate, self.protocols);
+        let mut state = self.state.lock();
+        state.changed = changed;
+        match made {
+            Ok(acceptor) => state.acceptor = acceptor,
+            Err(error) => tracing::warn!("the certificate that is in use stays: {error}"),
+        }
     }
 }
 

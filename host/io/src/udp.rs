@@ -68,7 +68,9 @@ async fn run<G: Send + 'static>(
             datagram = receive(connection, socket) => {
                 quiet_until = Instant::now() + idle;
                 match datagram {
-                    Ok(bytes) if connection.has_credit() => connection.deliver(SOCKET_DATA, bytes),
+                    Ok(bytes) if connection.has_credit() => {
+                        connection.deliver(SOCKET_DATA, Payload::new(&bytes));
+                    }
                     Ok(_) => *lost += 1,
                     // Nobody listens there now: that was the answer to a datagram, which is lost.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -84,7 +86,7 @@ async fn run<G: Send + 'static>(
 async fn receive<G: Send + 'static>(
     connection: &Connection<G>,
     socket: &UdpSocket,
-) -> io::Result<Payload> {
+) -> io::Result<Vec<u8>> {
     if connection.is_passive() && !connection.credit().await {
         // The other branch says why.
         std::future::pending::<()>().await;
@@ -93,9 +95,9 @@ async fn receive<G: Send + 'static>(
         // A flood would keep the thread otherwise: none of these waits while there is something.
         consume_budget().await;
         socket.readable().await?;
-        let mut bytes = vec![0; DATAGRAM];
-        match socket.try_recv(&mut bytes) {
-            Ok(count) => return Ok(Payload::new(&bytes[..count])),
+        let mut bytes = Vec::with_capacity(DATAGRAM);
+        match socket.try_recv_buf(&mut bytes) {
+            Ok(_) => return Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

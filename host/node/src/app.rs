@@ -120,8 +120,7 @@ impl App {
             }
         };
         node.supervision().is_up(root);
-        node.inherit(options.inherited);
-        if let Err(error) = node.listen(&manifest.listen) {
+        if let Err(error) = node.listen_with(&manifest.listen, options.inherited) {
             node.halt();
             return Err(error.into());
         }

@@ -19,8 +19,6 @@ use crate::core::{Core, may_begin};
 pub(crate) struct Network {
     gateway: Mutex<Option<Gateway<Guest>>>,
     client: Mutex<Option<HttpClient<Guest>>>,
-    /// For the first addresses.
-    inherited: Mutex<InheritedSockets>,
 }
 
 /// Makes processes for requests. Weak: the gateway does not keep the node.
@@ -38,24 +36,23 @@ impl Guests<Guest> for Processes {
 }
 
 impl Network {
-    /// Has the first addresses take these sockets.
-    pub(crate) fn inherit(&self, sockets: InheritedSockets) {
-        *self.inherited.lock() = sockets;
-    }
-
-    /// Listens to these addresses from now on, and to no others.
-    pub(crate) fn set(&self, core: &Arc<Core>, listen: Vec<Listen>) -> Result<(), ListenError> {
+    /// Listens to these addresses from now on, and to no others. The first ones take the inherited sockets.
+    pub(crate) fn set(
+        &self,
+        core: &Arc<Core>,
+        listen: Vec<Listen>,
+        inherited: InheritedSockets,
+    ) -> Result<(), ListenError> {
         let mut gateway = self.gateway.lock();
         match &*gateway {
             Some(gateway) => gateway.set(listen),
-            None if listen.is_empty() => self.inherited.lock().all_taken(),
+            None if listen.is_empty() => inherited.all_taken(),
             None => {
                 let guests = Arc::new(Processes(Arc::downgrade(core)));
                 let limits = core.limits.of_node().clone();
                 let sources = core.config.sources.clone();
                 let system = core.system.clone();
                 let pollers = core.pollers.clone();
-                let inherited = std::mem::take(&mut *self.inherited.lock());
                 *gateway = Some(Gateway::start(
                     system, pollers, guests, limits, listen, sources, inherited,
                 )?);

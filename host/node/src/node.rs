@@ -104,20 +104,24 @@ impl Node {
     ///
     /// If an address or a route cannot be used; nothing has changed then.
     pub fn listen(&self, listen: &[Listen]) -> Result<(), ListenError> {
+        self.listen_with(listen, InheritedSockets::default())
+    }
+
+    /// As [`Node::listen`], the first time: addresses take these sockets, which were passed to this program.
+    pub(crate) fn listen_with(
+        &self,
+        listen: &[Listen],
+        inherited: InheritedSockets,
+    ) -> Result<(), ListenError> {
         let wanted = listen.iter().map(from_manifest::listen).collect();
         let before = self.0.network.urls();
-        self.0.network.set(&self.0.core, wanted)?;
+        self.0.network.set(&self.0.core, wanted, inherited)?;
         for url in self.0.network.urls() {
             if !before.contains(&url) {
                 self.core().events.send(Event::Listening { url });
             }
         }
         Ok(())
-    }
-
-    /// Has the addresses that are listened to first take these sockets, which were passed to this program.
-    pub(crate) fn inherit(&self, sockets: InheritedSockets) {
-        self.0.network.inherit(sockets);
     }
 
     /// Returns the addresses of TCP at which the node listens.
@@ -140,8 +144,8 @@ impl Node {
         self.0.network.end_outbound();
     }
 
-    /// Stops listening. Requests under way may take so long to end. Blocks the calling thread, which must not be one
-    /// of an async runtime. Returns how long it took.
+    /// Stops listening. Requests under way may take so long to end. Blocks the calling thread. Returns how long
+    /// it took.
     pub(crate) fn stop_listening(&self, patience: Duration) -> Duration {
         let drain_per_s = self.core().config.drain_per_s;
         self.0.network.stop(patience, drain_per_s)

@@ -51,11 +51,7 @@ pub(crate) fn run() -> Result<(), CliError> {
     }
     // Stop in order, so that processes that trap exits receive the exit.
     if let Some(Server { app: Some(app), .. }) = server {
-        // It must not block a thread of a runtime, and this is one.
-        let stopped = std::thread::spawn(move || app.stop(STOP)).join();
-        if stopped.is_err() {
-            return Err(CliError::failed("the node has not stopped in order"));
-        }
+        app.stop(STOP);
     }
     Ok(())
 }

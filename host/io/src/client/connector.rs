@@ -45,7 +45,7 @@ pub(super) enum Refusal {
 }
 
 /// Trusts whom the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or else whom browsers trust.
-pub(super) fn tls(protocols: &[&[u8]]) -> Result<ClientConfig, ClientError> {
+pub(super) fn tls() -> Result<ClientConfig, ClientError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -55,9 +55,7 @@ pub(super) fn tls(protocols: &[&[u8]]) -> Result<ClientConfig, ClientError> {
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| ClientError::Tls(error.to_string()))?;
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    Ok(config)
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The schemes of requests, with the ports that they stand for.

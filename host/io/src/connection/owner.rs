@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exuvia_abi::Pid;
@@ -15,17 +16,13 @@ use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_OPEN};
 
 /// How long a process that is told that its socket has been closed may take to acknowledge it.
 pub(crate) const CLOSING: Duration = Duration::from_secs(5);
-/// How long the end of a socket that is read on request waits until it is read.
-const UNREAD: Duration = Duration::from_secs(60);
 /// After how long a full mailbox is tried again; longer each time, up to [`FULL_LONG`].
 const FULL: Duration = Duration::from_millis(10);
 const FULL_LONG: Duration = Duration::from_millis(320);
-/// How long a mailbox may be full until its owner is not told of the end of a socket.
-const FULL_AT_END: Duration = Duration::from_secs(60);
+/// How long the end of a socket waits until its owner takes it: has room for it, or reads it.
+const UNTAKEN: Duration = Duration::from_secs(60);
 /// How long a process that has responded may take to ask for the end of a body that it has read.
 const OVER: Duration = Duration::from_secs(2);
-/// How often is looked whether it has responded.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What happens to the port of a connection.
 #[derive(Debug)]
@@ -151,6 +148,10 @@ impl<G: Send + 'static> Connection<G> {
         if let Some(port) = &mut self.shared.state.lock().port {
             port.put(tag, payload);
         }
+        self.begin_delivery();
+    }
+
+    fn begin_delivery(&self) {
         let delivery = Delivery {
             system: self.system.clone(),
             pid: self.pid,
@@ -160,10 +161,19 @@ impl<G: Send + 'static> Connection<G> {
         delivery.begin(None);
     }
 
+    /// Tries again what a turn of the process could not deliver.
+    fn deliver_late(&self) {
+        let is_late = &self.shared.is_late;
+        if is_late.load(Ordering::Acquire) && is_late.swap(false, Ordering::AcqRel) {
+            self.begin_delivery();
+        }
+    }
+
     /// Waits for something to write, or for the end of the owner or of the process.
     pub(crate) async fn port_event(&self) -> PortEvent {
         loop {
             let to_write = self.shared.to_write.notified();
+            self.deliver_late();
             if let Some(event) = self.next_event() {
                 return event;
             }
@@ -225,11 +235,7 @@ impl<G: Send + 'static> Connection<G> {
         // The process may have held messages back; the delivery gives it a turn.
         self.shared.state.lock().close();
         self.deliver(SOCKET_CLOSE, payload);
-        let time = match self.is_passive() {
-            true => UNREAD,
-            false => FULL_AT_END,
-        };
-        let _ = timeout(time, self.port_is(Port::is_delivered)).await;
+        let _ = timeout(UNTAKEN, self.port_is(Port::is_delivered)).await;
         let _ = timeout(CLOSING, self.port_is(Port::is_answered)).await;
     }
 
@@ -252,8 +258,12 @@ impl<G: Send + 'static> Connection<G> {
 
     /// Waits until some time after the request of a body is over.
     async fn over(&self) {
-        while !self.is_over() {
-            sleep(LOOK).await;
+        loop {
+            let ends = self.shared.ends.notified();
+            if self.is_over() {
+                break;
+            }
+            ends.await;
         }
         sleep(OVER).await;
     }
@@ -267,6 +277,7 @@ impl<G: Send + 'static> Connection<G> {
     async fn port_is(&self, holds: impl Fn(&Port) -> bool) -> bool {
         loop {
             let credit = self.shared.credit.notified();
+            self.deliver_late();
             match self.shared.state.lock().port.as_deref() {
                 // There is no port to wait for.
                 None => return false,

@@ -16,12 +16,15 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// The headers, unless `headers` says otherwise: without it, a page cannot send JSON.
 const HEADERS: [&str; 1] = ["content-type"];
 
-/// Headers that the node sets itself, since they say how a response is sent.
-const OF_THE_NODE: [&str; 11] = [
+/// Headers that the node sets itself, since they say how a response is sent: those that a process may not set either
+/// (`io/src/head.rs`), and those of the handshake of a WebSocket.
+const OF_THE_NODE: [&str; 13] = [
     "connection",
     "content-length",
     "date",
+    "host",
     "keep-alive",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
