@@ -65,6 +65,7 @@ pub(crate) async fn connection<G: Send + 'static>(
     let process = Arc::new(process);
     let activity = Activity::new();
     let is_encrypted = matches!(stream, Stream::Tls(_));
+    let is_http2 = stream.is_http2();
     let noted = (activity.receiving.clone(), activity.taking.clone());
     let stream = Patient::noting(stream, limits.timeout, noted);
     let serving = Arc::new(Serving {
@@ -87,7 +88,11 @@ pub(crate) async fn connection<G: Send + 'static>(
             }
         })
     };
-    let builder = builder(&limits);
+    let mut builder = builder(&limits);
+    if is_http2 {
+        // Else it would be told by its first bytes, and what agreed on HTTP/2 could be answered in HTTP/1.1.
+        builder = builder.http2_only();
+    }
     let shortest = (limits.idle.unwrap_or(LONG))
         .min(limits.reading)
         .min(limits.timeout);
