@@ -35,6 +35,9 @@ const LARGEST: usize = ARENA / 4;
 /// Up to this size plain stores clear: a `memory.fill` is a call out of the
 /// compiled code, however small. An estimate, not measured separately.
 const SMALL: usize = 256;
+/// From this size on the host clears, and gives the pages back to the system.
+#[cfg(target_arch = "wasm32")]
+const HUGE: usize = 64 * 1024;
 
 /// A heap whose free bytes are zero.
 #[derive(Debug)]
@@ -107,6 +110,12 @@ impl Heap {
 ///
 /// The `size` bytes starting at `block` must be writable.
 unsafe fn clear(block: *mut u8, size: usize) {
+    #[cfg(target_arch = "wasm32")]
+    if size >= HUGE {
+        // SAFETY: the caller's promise; all values of bytes are valid.
+        crate::sys::discard(unsafe { std::slice::from_raw_parts_mut(block, size) });
+        return;
+    }
     if size > SMALL || !(block as usize).is_multiple_of(size_of::<u64>()) {
         // SAFETY: the caller's promise.
         unsafe { block.write_bytes(0, size) };

@@ -189,9 +189,9 @@ pub use log::write as __log;
 pub use message::Message;
 pub use pid::Pid;
 pub use process::{
-    cancel_timer, config, demonitor, exit, init_ack, init_failed, mailbox_length, me, monitor_name,
-    monotonic, random, random_u64, realtime, reductions, register, set_priority, sleep,
-    start_supervisor, trap_exit, unregister, upgrades, whereis,
+    cancel_timer, config, demonitor, discard, exit, init_ack, init_failed, mailbox_length, me,
+    monitor_name, monotonic, random, random_u64, realtime, reductions, register, set_priority,
+    sleep, start_supervisor, trap_exit, unregister, upgrades, whereis,
 };
 pub use receive::{Match, Nothing, Wait, receive, receive_or_upgrade};
 #[doc(hidden)]

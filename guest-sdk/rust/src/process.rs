@@ -174,6 +174,19 @@ pub fn random(buffer: &mut [u8]) {
     }
 }
 
+/// Makes bytes zero, and gives their memory back to the system where that is worth it: for large
+/// buffers of a process that keeps them. The image of a process at rest has no zeros, whoever wrote them.
+/// What is freed is cleared by the allocator.
+///
+/// ```
+/// let mut buffer = vec![7; 1_000_000];
+/// exuvia::discard(&mut buffer);
+/// assert!(buffer.iter().all(|byte| *byte == 0));
+/// ```
+pub fn discard(buffer: &mut [u8]) {
+    sys::discard(buffer);
+}
+
 /// Returns a random number.
 ///
 /// ```

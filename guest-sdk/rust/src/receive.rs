@@ -18,24 +18,18 @@ use crate::{Buffer, Error, Kind, Message, Pid, Reason, sys};
 /// # let _ = reply; }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Match {
+pub enum Match<'a> {
     /// The first message.
     Any,
     /// The first message with this tag. Others stay, in order.
     Tag(u32),
     /// The first message with this reference. Others stay, in order.
     Reference(u64),
-}
-
-impl Match {
-    #[inline]
-    fn mode_and_key(self) -> (i32, i64) {
-        match self {
-            Match::Any => (modes::ANY, 0),
-            Match::Tag(tag) => (modes::TAG, i64::from(tag)),
-            Match::Reference(reference) => (modes::REFERENCE, reference.cast_signed()),
-        }
-    }
+    /// The first message, of any kind, from this process. Others stay, in order.
+    Sender(Pid),
+    /// The first message with one of these references: 1 to 64, for an executor that waits for
+    /// several replies and timers. Others stay, in order.
+    References(&'a [u64]),
 }
 
 /// How long to wait. A process that waits keeps its frame; one that returns
@@ -108,7 +102,7 @@ pub enum Nothing {
 ///     exuvia::info!("{} bytes from {}", message.payload.len(), message.sender);
 /// }
 /// ```
-pub fn receive(wanted: Match, wait: impl Into<Wait>) -> Result<Message<'static>, Nothing> {
+pub fn receive(wanted: Match<'_>, wait: impl Into<Wait>) -> Result<Message<'static>, Nothing> {
     Buffer::new().receive(wanted, wait).map(Message::into_owned)
 }
 
@@ -150,11 +144,10 @@ impl Buffer {
     #[inline]
     pub fn receive(
         &mut self,
-        wanted: Match,
+        wanted: Match<'_>,
         wait: impl Into<Wait>,
     ) -> Result<Message<'_>, Nothing> {
-        let (mode, key) = wanted.mode_and_key();
-        self.take(wait.into().millis(), mode, key)
+        self.take(wait.into().millis(), wanted, 0)
     }
 
     /// Like the function [`receive_or_upgrade`], into this buffer.
@@ -166,20 +159,24 @@ impl Buffer {
     /// ```
     #[inline]
     pub fn receive_or_upgrade(&mut self, wait: impl Into<Wait>) -> Result<Message<'_>, Nothing> {
-        self.take(wait.into().millis(), modes::ANY | modes::UPGRADE, 0)
+        self.take(wait.into().millis(), Match::Any, modes::UPGRADE)
     }
 
     #[inline]
-    fn take(&mut self, millis: i64, mode: i32, key: i64) -> Result<Message<'_>, Nothing> {
+    fn take(&mut self, millis: i64, wanted: Match<'_>, flags: i32) -> Result<Message<'_>, Nothing> {
         loop {
             let mut header = RawHeader::new();
-            let answer = self.receive_raw(&mut header, millis, mode, key);
+            let answer = self.receive_raw(&mut header, millis, wanted, flags);
             let large = if answer == Code::Ok as i32 {
                 None
             } else if answer == Code::TooBig as i32 {
                 // No message can come before it: for `ANY` it stays first, and the selective
                 // modes find the same one again.
-                Some(receive_large(&mut header, mode & !modes::UPGRADE, key))
+                if wanted == Match::Any && !has_room(header.length) {
+                    drop_large(&mut header);
+                    continue;
+                }
+                Some(receive_large(&mut header, wanted))
             } else {
                 return Err(nothing(answer));
             };
@@ -214,8 +211,8 @@ impl Buffer {
         }
         if answer == Code::TooBig as i32 {
             // The reply waits in the mailbox with the call's reference.
-            let key = header.reference.cast_signed();
-            let payload = receive_large(&mut header, modes::REFERENCE, key);
+            let wanted = Match::Reference(header.reference);
+            let payload = receive_large(&mut header, wanted);
             return Ok(Message::new(Kind::Reply, &header, Cow::Owned(payload)));
         }
         Err(match Error::from_code(answer) {
@@ -225,12 +222,38 @@ impl Buffer {
     }
 }
 
+/// Returns whether there is memory for a payload.
+fn has_room(length: u32) -> bool {
+    Vec::<u8>::new().try_reserve_exact(length as usize).is_ok()
+}
+
+/// Drops the first message, for which there is no memory: whoever may send to a process must not be able
+/// to end it by that. A request is refused.
+#[cold]
+fn drop_large(header: &mut RawHeader) {
+    *header = RawHeader::new();
+    sys::receive_slice(header, &mut [], 0, Match::Any, modes::TRUNCATE);
+    let Some(kind) = kind(header.kind) else {
+        return;
+    };
+    let message = Message::new(kind, header, Cow::Borrowed(&[]));
+    crate::error!(
+        "dropped a {} of {} bytes from {}: there is no memory for it; raise `memory` in the module's limits, or lower `message` of those that send to it",
+        kind.name(),
+        header.length,
+        message.sender,
+    );
+    if kind == Kind::Request {
+        message.refuse("there is no memory for a request of this size");
+    }
+}
+
 /// Takes the message that did not fit, whose header has been received.
 #[cold]
-fn receive_large(header: &mut RawHeader, mode: i32, key: i64) -> Vec<u8> {
+fn receive_large(header: &mut RawHeader, wanted: Match<'_>) -> Vec<u8> {
     let mut payload = vec![0; header.length as usize];
     *header = RawHeader::new();
-    let answer = sys::receive_slice(header, &mut payload, 0, mode, key);
+    let answer = sys::receive_slice(header, &mut payload, 0, wanted, 0);
     assert!(
         answer == Code::Ok as i32,
         "the host returned {answer} from the second receive of a large message"

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use exuvia_abi::HEADER_SIZE;
 
-use crate::{Pid, Reason};
+use crate::{Match, Pid, Reason};
 
 mod exports;
 #[cfg(target_arch = "wasm32")]
@@ -110,10 +110,10 @@ impl Buffer {
         &mut self,
         header: &mut RawHeader,
         millis: i64,
-        mode: i32,
-        key: i64,
+        wanted: Match<'_>,
+        flags: i32,
     ) -> i32 {
-        let answer = host::receive(header, &mut self.bytes, millis, mode, key);
+        let answer = host::receive(header, &mut self.bytes, millis, wanted, flags);
         self.written(answer, header);
         answer
     }
@@ -162,15 +162,15 @@ pub(crate) fn receive_slice(
     header: &mut RawHeader,
     room: &mut [u8],
     millis: i64,
-    mode: i32,
-    key: i64,
+    wanted: Match<'_>,
+    flags: i32,
 ) -> i32 {
     // SAFETY: `u8` and `MaybeUninit<u8>` have the same layout, and the host only writes bytes,
     // so none becomes uninitialized.
     let room = unsafe {
         std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<MaybeUninit<u8>>(), room.len())
     };
-    host::receive(header, room, millis, mode, key)
+    host::receive(header, room, millis, wanted, flags)
 }
 
 /// The options of `spawn` as they are laid out in memory; see `exuvia_abi::spawn`.
@@ -227,7 +227,7 @@ unsafe impl<A> Sync for StateCell<A> {}
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use host::{
-    cancel_timer, clock, config, demonitor, exit, exit_process, group_join, group_leave,
+    cancel_timer, clock, config, demonitor, discard, exit, exit_process, group_join, group_leave,
     group_members, info, init_ack, kill, link, log, monitor, monitor_name, publish, random,
     register, reply, request, self_pid, send, send_after, set_priority, sleep, spawn, state_get,
     state_put, supervisor_start, table_add, table_delete, table_end, table_find, table_get,

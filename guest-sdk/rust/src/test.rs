@@ -43,7 +43,7 @@ use exuvia_abi::test_node::{self as ask, FAILED, MOST};
 use exuvia_abi::{HOST_CALLS, Header, receive as modes};
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Kind, Pid};
+use crate::{Error, Kind, Match, Pid};
 
 thread_local! {
     /// The node that this thread's test runs in.
@@ -302,17 +302,21 @@ impl Connection {
         response.unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// Returns the next matching message, with the arguments of `receive`.
-    pub(crate) fn receive(
-        &self,
-        mode: i32,
-        key: i64,
-        millis: i64,
-    ) -> Result<(Header, Vec<u8>), i32> {
-        let mode = mode & !modes::UPGRADE;
+    /// Returns the next message that is wanted; `millis` as in `receive`.
+    pub(crate) fn receive(&self, wanted: Match<'_>, millis: i64) -> Result<(Header, Vec<u8>), i32> {
+        let (mode, key, of) = match wanted {
+            Match::Any => (modes::ANY, 0, Vec::new()),
+            Match::Tag(tag) => (modes::TAG, tag.into(), Vec::new()),
+            Match::Reference(reference) => (modes::REFERENCE, reference, Vec::new()),
+            Match::Sender(pid) => (modes::SENDER, 0, pid.to_bytes().into()),
+            Match::References(all) => {
+                let all = all.iter().flat_map(|one| one.to_le_bytes());
+                (modes::REFERENCES, 0, all.collect())
+            }
+        };
         let asked = |request: Request| {
-            let request = request.number(mode.into()).number(key);
-            request.number(millis)
+            let request = request.number(mode.into()).reference(key);
+            request.number(millis).bytes(&of)
         };
         let response = self.call("receive", asked);
         match response.code() {

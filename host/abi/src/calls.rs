@@ -7,6 +7,9 @@
 
 /// The module name that guests import host calls from.
 pub const MODULE: &str = "exuvia";
+/// The module name of imports that the host need not have: those that it lacks return
+/// [`Code::NotSupported`](crate::Code::NotSupported).
+pub const OPTIONAL_MODULE: &str = "exuvia.optional";
 
 /// The Wasm value types that host calls use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +187,8 @@ macro_rules! with_host_calls {
                 Commits, [], "Gives a table to another process.";
             "table_end" tables::table_end(table: i64) -> i32,
                 Commits, [], "Ends a table.";
+            "discard" info::discard(data: i32, length: i32) -> i32,
+                Free, [restricted], "Makes memory zero, and gives it back to the system where it can.";
         }
     };
 }

@@ -39,6 +39,8 @@ pub enum Code {
     StartFailed = -13,
     /// The process does not have the required right.
     Denied = -14,
+    /// This host does not have the call.
+    NotSupported = -15,
 }
 
 /// Kinds of messages.

@@ -18,7 +18,7 @@ pub const HEADER_SIZE: u32 = 48;
 /// | 32 | u32 | tag |
 /// | 36 | u32 | length of the payload, bytes |
 /// | 40 | i32 | reason of an `EXIT`, a `DOWN` or a failed call |
-/// | 44 | u32 | reserved, 0 |
+/// | 44 | u32 | reserved, 0; before a `receive` with `PEEK`: an offset in the payload |
 ///
 /// A later version appends fields. The host writes as many bytes as the smaller of the two
 /// sizes, so that old guests run on new hosts and new guests on old ones.

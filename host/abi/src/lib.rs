@@ -15,13 +15,15 @@ mod pid;
 pub mod test_node;
 pub mod wasi;
 
-pub use calls::{HOST_CALLS, HostCall, MODULE, Probation, WasmType};
+pub use calls::{HOST_CALLS, HostCall, MODULE, OPTIONAL_MODULE, Probation, WasmType};
 pub use codes::{Code, Kind, Priority, Reason, RunResult, SUSPEND};
 pub use header::{HEADER_SIZE, Header};
 pub use pid::Pid;
 
 /// The version that a module states in its exported global `exuvia_abi`.
 pub const ABI_VERSION: i32 = 1;
+/// The minor version, which grows with what is added to the version.
+pub const ABI_MINOR: u32 = 1;
 
 /// Names of a module's exports and custom sections.
 pub mod exports {
@@ -41,6 +43,9 @@ pub mod exports {
     pub const INITIALIZE: &str = "_initialize";
     /// `warm_up: () -> ()`, called for a version before its base is taken. Optional.
     pub const WARM_UP: &str = "warm_up";
+    /// A function or global of any type: the initialization is the same for all processes, so clocks
+    /// and random numbers are not real while it runs. Optional, of minor version 1.
+    pub const SHARED_START: &str = "exuvia_shared_start";
     /// Name of the custom section with the layout fingerprint. Optional.
     pub const LAYOUT_SECTION: &str = "exuvia.layout";
     /// Name of the custom section that lists the messages a process understands. Optional.
@@ -48,7 +53,7 @@ pub mod exports {
 }
 
 /// Modes of `receive`, which select a message. The low byte is the mode, the rest
-/// are flags.
+/// are flags. Those from [`receive::SENDER`] on came with minor version 1.
 pub mod receive {
     /// The first message of any kind.
     pub const ANY: i32 = 0;
@@ -56,9 +61,24 @@ pub mod receive {
     pub const TAG: i32 = 1;
     /// The first message whose reference is the key.
     pub const REFERENCE: i32 = 2;
+    /// The first message from the process whose pid is at the key, a pointer.
+    pub const SENDER: i32 = 3;
+    /// The first message whose reference is one of several: the low half of the key is a pointer to
+    /// them, the high half is their number.
+    pub const REFERENCES: i32 = 4;
+    /// The bits of the mode.
+    pub const MODE: i32 = 0xff;
     /// Flag: this is the outermost receive and all state is in memory; it may
     /// return `UPGRADE`, after which the guest returns `REST`.
     pub const UPGRADE: i32 = 1 << 8;
+    /// Flag: a message that does not fit is taken nevertheless; what does not fit of its payload is
+    /// dropped.
+    pub const TRUNCATE: i32 = 1 << 9;
+    /// Flag: the message stays. What fits of its payload is written, beginning at the offset that the
+    /// guest has put into the last field of the header.
+    pub const PEEK: i32 = 1 << 10;
+    /// What `receive` with [`PEEK`] returns for a message: not the 0 of one that was taken.
+    pub const PEEKED: i32 = 1;
     /// The timeout that never expires.
     pub const FOREVER: i64 = -1;
 }
@@ -143,6 +163,17 @@ pub mod info {
     pub const MAILBOX: i32 = 1;
     /// Number of upgrades to new code so far.
     pub const UPGRADES: i32 = 2;
+    /// The minor version of the host's ABI, [`ABI_MINOR`](super::ABI_MINOR). A host of minor version 0
+    /// returns `BAD_ARGUMENT`.
+    pub const ABI_MINOR: i32 = 3;
+    /// Most bytes of one message that it may send.
+    pub const MESSAGE_BYTES: i32 = 4;
+    /// Most bytes of messages that may wait in its mailbox.
+    pub const MAILBOX_BYTES: i32 = 5;
+    /// Most messages that may wait in its mailbox.
+    pub const MAILBOX_MESSAGES: i32 = 6;
+    /// Most bytes of its memory.
+    pub const MEMORY_BYTES: i32 = 7;
 }
 
 /// Levels of `log`.
@@ -161,6 +192,8 @@ pub mod log {
 pub mod limits {
     /// Longest registered name, bytes.
     pub const NAME: u32 = 255;
+    /// Most references among which one `receive` selects.
+    pub const REFERENCES: u32 = 64;
     /// Longest log line, bytes; a longer line is truncated.
     pub const LOG_LINE: u32 = 8 * 1024;
     /// Longest list of WASI grants of a `spawn`, bytes.

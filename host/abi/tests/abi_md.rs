@@ -133,7 +133,8 @@ fn code_after(code: Code) -> Option<Code> {
         Code::NameTaken => Code::NoModule,
         Code::NoModule => Code::StartFailed,
         Code::StartFailed => Code::Denied,
-        Code::Denied => return None,
+        Code::Denied => Code::NotSupported,
+        Code::NotSupported => return None,
     })
 }
 
@@ -217,7 +218,11 @@ fn modes_flags_and_selectors_match() {
             (receive::ANY.into(), "ANY"),
             (receive::TAG.into(), "TAG"),
             (receive::REFERENCE.into(), "REFERENCE"),
+            (receive::SENDER.into(), "SENDER"),
+            (receive::REFERENCES.into(), "REFERENCES"),
             (receive::UPGRADE.into(), "UPGRADE"),
+            (receive::TRUNCATE.into(), "TRUNCATE"),
+            (receive::PEEK.into(), "PEEK"),
         ],
     );
     assert_values(
@@ -254,6 +259,11 @@ fn modes_flags_and_selectors_match() {
             (info::REDUCTIONS.into(), "REDUCTIONS"),
             (info::MAILBOX.into(), "MAILBOX"),
             (info::UPGRADES.into(), "UPGRADES"),
+            (info::ABI_MINOR.into(), "ABI_MINOR"),
+            (info::MESSAGE_BYTES.into(), "MESSAGE_BYTES"),
+            (info::MAILBOX_BYTES.into(), "MAILBOX_BYTES"),
+            (info::MAILBOX_MESSAGES.into(), "MAILBOX_MESSAGES"),
+            (info::MEMORY_BYTES.into(), "MEMORY_BYTES"),
         ],
     );
     assert_values(
@@ -272,6 +282,7 @@ fn limits_and_exports_match() {
     let page: Vec<_> = table("limits").iter().map(|row| number(&row[1])).collect();
     let crates = [
         limits::NAME,
+        limits::REFERENCES,
         limits::LOG_LINE,
         limits::REASON,
         limits::RANDOM,
@@ -320,6 +331,7 @@ fn limits_and_exports_match() {
         exports::SCHEMA,
         exports::INITIALIZE,
         exports::WARM_UP,
+        exports::SHARED_START,
     ];
     assert_eq!(page, crates);
     assert!(PAGE.contains(exports::LAYOUT_SECTION));

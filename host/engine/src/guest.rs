@@ -8,10 +8,9 @@ mod wake;
 
 use std::sync::Arc;
 
-use exuvia_abi::receive;
 use exuvia_code::{Version, VersionRef};
 use exuvia_process::resource::{Detached, Holding, Memory, Resources};
-use exuvia_process::{Pid, Process, System};
+use exuvia_process::{Pid, Process, Selector, System};
 
 use crate::module::info::Artifact;
 
@@ -197,10 +196,10 @@ impl Guest {
     pub fn loops(&self) -> Option<bool> {
         match self.wait.get() {
             Some(Wait {
-                reason: WaitReason::Message { mode, .. },
+                reason: WaitReason::Message(Selector::Any),
                 upgrade,
                 ..
-            }) if *mode == receive::ANY => Some(*upgrade),
+            }) => Some(*upgrade),
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ mod tables;
 mod timers;
 pub(crate) mod view;
 
-use exuvia_abi::{Code, HostCall, MODULE};
+use exuvia_abi::{Code, HostCall, MODULE, OPTIONAL_MODULE};
 use exuvia_process::call::{CallError, CallResult};
 use wasmtime::{Caller, Linker};
 
@@ -52,6 +52,7 @@ macro_rules! link {
                         finish(&mut caller, returned)
                     },
                 )?;
+                linker.alias(MODULE, $name, OPTIONAL_MODULE, $name)?;
             })*
             Ok(())
         }

@@ -4,6 +4,7 @@
 pub(crate) mod backtrace;
 pub(crate) mod factory;
 pub(crate) mod fiber_stack;
+pub(crate) mod fixed;
 pub(crate) mod linear_memory;
 pub(crate) mod restricted;
 pub(crate) mod setup;
@@ -40,6 +41,13 @@ pub(crate) struct InstanceHandles {
     factory: Arc<Factory>,
     /// Of the memory.
     extent: Arc<Extent>,
+}
+
+impl InstanceHandles {
+    /// Returns the base of the version.
+    pub(crate) fn base(&self) -> &Base {
+        &self.base
+    }
 }
 
 /// The most bytes of pages that stay with a frame behind the end of its memory, for the next process

@@ -32,7 +32,7 @@ pub use frames::{FrameCounts, MOST_FRAMES, Metrics, default_frames, most_mapping
 pub use guest::{Busy, Guest, GuestProcess, GuestSystem};
 pub use host_calls::{HostCaller, HostServices};
 pub use loader::{Engine, EngineConfig, MemoryLayout, THREAD_STACK};
-pub use module::info::Artifact;
+pub use module::info::{Artifact, DeadStack};
 pub use observer::{Observer, Services};
 pub use process::saved::{Copied, Saved};
 pub use suspend::thread::{ResumeHandle, SpareThread, Threads, TurnResult, prepare_thread};

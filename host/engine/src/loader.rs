@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use exuvia_abi::{ABI_VERSION, HostCall, MODULE, WasmType, exports};
+use exuvia_abi::{ABI_VERSION, HostCall, MODULE, OPTIONAL_MODULE, WasmType, exports};
 use exuvia_image::{GUARD, MOST_PACKED, Memories, Method, PageMap, RESERVED, Stacks};
 use exuvia_instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
@@ -297,7 +297,7 @@ impl Engine {
                 });
             }
         }
-        if taken.impure
+        if taken.impure.is_some()
             && let Some(plan) = Arc::get_mut(&mut plan)
         {
             // Start runs for each process. If it does something that is possible only once in
@@ -314,11 +314,8 @@ impl Engine {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             plan,
             base: Arc::new(taken.base),
-            initialization: if taken.impure {
-                Initialization::PerProcess
-            } else {
-                Initialization::Shared
-            },
+            initialization: (taken.impure)
+                .map_or(Initialization::Shared, Initialization::PerProcess),
             schema: taken.schema,
             has_save,
             has_load,
@@ -424,6 +421,14 @@ fn export_faults(analysis: &Instrumented) -> Vec<LoadError> {
     faults
 }
 
+/// Returns whether a call of this type can return [`exuvia_abi::Code::NotSupported`].
+fn can_be_missing(ty: &ExternType) -> bool {
+    let ExternType::Function(ty) = ty else {
+        return false;
+    };
+    matches!(ty.results[..], [] | [ValueType::I32 | ValueType::I64])
+}
+
 fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
     let refuse = |fix: String| {
         Err(LoadError::Import {
@@ -432,7 +437,13 @@ fn check_import(import: &ImportInfo) -> Result<(), LoadError> {
             fix,
         })
     };
-    if import.module != MODULE {
+    if import.module == OPTIONAL_MODULE && HostCall::find(&import.name).is_none() {
+        return match can_be_missing(&import.ty) {
+            true => Ok(()),
+            false => refuse("with a type that cannot say so: an optional import is a function that returns nothing, an i32 or an i64".into()),
+        };
+    }
+    if import.module != MODULE && import.module != OPTIONAL_MODULE {
         let is_function = import.ty.kind() == ExternKind::Function;
         return match resources::check_import(&import.module, &import.name, is_function) {
             Some(Ok(())) => Ok(()),

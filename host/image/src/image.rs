@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::base_file::BaseFile;
+use crate::mapping::release;
 use crate::memories::Extent;
 use crate::{PAGE, WASM_PAGE};
 
@@ -18,6 +19,9 @@ use crate::{PAGE, WASM_PAGE};
 const BLOCK: usize = 512;
 /// Bytes of a block that are compared at once before single words are.
 const LINE: usize = 64;
+/// The fewest bytes that are given back to the system when they are discarded: to write fewer is
+/// cheaper than the call and the page faults that follow.
+const LEAST_RELEASED: usize = 32 * 1024;
 /// Bytes of a word, the unit that is stored or not.
 pub(crate) const WORD: usize = 8;
 
@@ -113,6 +117,28 @@ impl Base {
             self.restore(memory, &[before, behind]);
         }
         Ok(())
+    }
+
+    /// Returns the bytes of its pages that are not all zero, which all processes share.
+    pub fn bytes(&self) -> u64 {
+        (self.filled_pages * PAGE) as u64
+    }
+
+    /// Makes a range of the memory of a process zero. Pages that are zero in the base as well go back to
+    /// the system: they are as if they had never been written.
+    pub fn discard(&self, memory: &mut [u8], range: Range<usize>) {
+        let whole = range.start.next_multiple_of(PAGE)..range.end / PAGE * PAGE;
+        let before = whole.start..whole.end.min(self.filled.start);
+        let behind = whole.start.max(self.filled.end)..whole.end;
+        let mut kept = range.start;
+        for pages in [before, behind] {
+            if pages.len() >= LEAST_RELEASED {
+                memory[kept..pages.start].fill(0);
+                release(&mut memory[pages.clone()]);
+                kept = pages.end;
+            }
+        }
+        memory[kept..range.end].fill(0);
     }
 
     /// Returns whether the processes of both start with the same state.

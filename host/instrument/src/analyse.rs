@@ -54,6 +54,7 @@ pub(crate) fn report(
     });
     Ok(Instrumented {
         stack_pointer: stack_pointer(parsed, &mutable_globals)?,
+        has_names: !parsed.function_names.is_empty(),
         resident_only: resident_only(parsed, plan, &tables, &mutable_globals),
         only_in_start: describe(parsed, &plan.start_facts).collect(),
         first_added_function: parsed.functions.len() as u32,

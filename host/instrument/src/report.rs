@@ -234,6 +234,8 @@ pub struct Instrumented {
     /// The table slots that active element segments fill, in order of table and slot. `None`
     /// if an offset or item is not a plain constant.
     pub table_slots: Option<Vec<TableSlot>>,
+    /// Whether the name section names functions.
+    pub has_names: bool,
     /// Contents of the custom section `exuvia.layout`.
     pub layout: Option<Vec<u8>>,
     /// Contents of all custom sections `exuvia.protocol`, up to 64 KiB.

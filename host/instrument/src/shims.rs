@@ -1,7 +1,7 @@
 //! Which imports get a shim: a function that is called in place of the import. Also the function
 //! that enters `run`.
 
-use exuvia_abi::{HostCall, MODULE, exports, wasi};
+use exuvia_abi::{HostCall, MODULE, OPTIONAL_MODULE, exports, wasi};
 use wasmparser::{TypeRef, ValType};
 
 use crate::analyse;
@@ -31,7 +31,9 @@ pub(crate) fn find_shims(parsed: &Parsed<'_>, plan: &mut Plan) -> Result<(), Ins
     for (import, index) in functions.zip(0u32..) {
         let ty = parsed.function_type(index)?;
         let added = match import.module {
-            MODULE if HostCall::find(import.name).is_some_and(|call| call.blocks) => {
+            MODULE | OPTIONAL_MODULE
+                if HostCall::find(import.name).is_some_and(|call| call.blocks) =>
+            {
                 if import.name == RECEIVE && ty.params() == RECEIVE_PARAMS {
                     Added::Receive(index)
                 } else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use exuvia_abi::{HostCall, Pid};
 use exuvia_engine::{Guest, GuestProcess, GuestSystem, HostCaller};
-use exuvia_process::{Context, Envelope, Native};
+use exuvia_process::{Context, Envelope, Native, Selector};
 
 use crate::error::TargetError;
 use crate::node::Node;
@@ -103,12 +103,11 @@ impl Probe {
         self.act(move |process, _| executor.call(process, call, make))
     }
 
-    /// Takes the first message that has arrived and matches a mode and a key of
-    /// [`exuvia_abi::receive`].
-    pub fn take(&self, mode: i32, key: u64) -> Option<Envelope> {
+    /// Takes the first message that has arrived and is wanted.
+    pub fn take(&self, wanted: Selector) -> Option<Envelope> {
         let taken = self.act(move |process, system| {
             process.drain_new_signals(system);
-            let position = process.position(mode, key)?;
+            let position = process.position(&wanted)?;
             process.take(position)
         });
         taken.ok().flatten()

@@ -13,9 +13,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use exuvia_abi::{Kind, receive};
+use exuvia_abi::Kind;
 
 use crate::account::MaybeCharged;
+use crate::selector::Selector;
 use crate::signal::Envelope;
 
 /// Number of messages from which on searches are remembered.
@@ -39,11 +40,10 @@ pub(crate) struct Inbox {
     scanned: Cell<u32>,
 }
 
-/// States that no message that arrived before it matches this mode and key.
-#[derive(Clone, Copy, Debug)]
+/// States that no message that arrived before it is selected.
+#[derive(Debug)]
 struct Mark {
-    mode: i32,
-    key: u64,
+    selector: Selector,
     /// Number of messages that had arrived.
     came: u64,
 }
@@ -126,26 +126,18 @@ impl Inbox {
         Some(before + start + at)
     }
 
-    /// Returns the position of the first wanted message (modes of [`receive`]).
+    /// Returns the position of the first wanted message.
     #[inline]
-    pub(crate) fn position(&self, mode: i32, key: u64) -> Option<usize> {
-        match mode {
-            // The tag of an exit notification was not chosen by a sender.
-            receive::TAG => self.search(mode, key, |m| {
-                u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down)
-            }),
-            // References are unique within the process that created them, so those of other
-            // processes' requests must not match.
-            receive::REFERENCE => self.search(mode, key, |m| {
-                m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer)
-            }),
-            _ => (!self.is_empty()).then_some(0),
+    pub(crate) fn position(&self, wanted: &Selector) -> Option<usize> {
+        match wanted {
+            Selector::Any => (!self.is_empty()).then_some(0),
+            _ => self.search(wanted),
         }
     }
 
     /// Returns the position of the reply to a request, or of the `DOWN` of a request or monitor.
     pub(crate) fn reply(&self, reference: u64) -> Option<usize> {
-        let start = self.start(receive::REFERENCE, reference);
+        let start = self.start(&Selector::Reference(reference));
         let is_answer =
             |m: &Envelope| m.reference == reference && matches!(m.kind, Kind::Down | Kind::Reply);
         let found = self.find_from(start, is_answer);
@@ -159,21 +151,22 @@ impl Inbox {
     #[inline]
     pub(crate) fn mark_reference(&mut self, reference: u64) {
         if self.len() >= LONG {
-            self.mark(receive::REFERENCE, reference, self.came);
+            self.mark(&Selector::Reference(reference), self.came);
         }
     }
 
     /// Searches where no earlier search for the same has scanned, and remembers how far it got.
-    fn search(&self, mode: i32, key: u64, holds: impl FnMut(&Envelope) -> bool) -> Option<usize> {
+    fn search(&self, wanted: &Selector) -> Option<usize> {
+        let selects = |message: &Envelope| wanted.selects(message);
         if self.len() < LONG {
-            return self.find_from(0, holds);
+            return self.find_from(0, selects);
         }
-        let start = self.start(mode, key);
-        let found = self.find_from(start, holds);
+        let start = self.start(wanted);
+        let found = self.find_from(start, selects);
         let end = found.unwrap_or(self.len());
         self.note_scanned(start, found);
         // None of the messages in front of the one found matches.
-        self.mark(mode, key, self.came - (self.len() - end) as u64);
+        self.mark(wanted, self.came - (self.len() - end) as u64);
         found
     }
 
@@ -190,24 +183,36 @@ impl Inbox {
         self.scanned.take()
     }
 
-    /// Returns a position before which there is no message of this mode and key.
-    fn start(&self, mode: i32, key: u64) -> usize {
+    /// Returns a position before which no message is selected.
+    fn start(&self, wanted: &Selector) -> usize {
         let marks = self.marks.borrow();
-        let mark = marks.iter().rfind(|m| (m.mode, m.key) == (mode, key));
-        mark.map_or(0, |mark| {
-            let since = usize::try_from(self.came - mark.came).unwrap_or(usize::MAX);
-            self.len().saturating_sub(since)
-        })
+        let marked = |wanted: &Selector| marks.iter().rfind(|mark| mark.selector == *wanted);
+        let came = match (marked(wanted), wanted) {
+            (Some(mark), _) => mark.came,
+            // Each of them may be known to be newer than what is here.
+            (None, Selector::References(references)) => {
+                let each = references.iter().map(|reference| {
+                    marked(&Selector::Reference(*reference)).map_or(0, |mark| mark.came)
+                });
+                each.min().unwrap_or(0)
+            }
+            (None, _) => return 0,
+        };
+        let since = usize::try_from(self.came - came).unwrap_or(usize::MAX);
+        self.len().saturating_sub(since)
     }
 
-    fn mark(&self, mode: i32, key: u64, came: u64) {
+    fn mark(&self, selector: &Selector, came: u64) {
         let mut marks = self.marks.borrow_mut();
-        if let Some(at) = marks.iter().rposition(|m| (m.mode, m.key) == (mode, key)) {
+        if let Some(at) = marks.iter().rposition(|mark| mark.selector == *selector) {
             marks.remove(at);
         } else if marks.len() >= MARKS {
             marks.remove(0);
         }
-        marks.push(Mark { mode, key, came });
+        marks.push(Mark {
+            selector: selector.clone(),
+            came,
+        });
     }
 
     /// Returns how many messages have arrived in this inbox.

@@ -28,6 +28,7 @@ mod reason;
 mod relations;
 mod report_interval;
 pub mod resource;
+mod selector;
 mod signal;
 mod small;
 mod snapshot;
@@ -57,6 +58,7 @@ pub use payload::Payload;
 pub use process::{Body, Process, RelationsInfo};
 pub use reason::ExitReason;
 pub use report_interval::ReportInterval;
+pub use selector::Selector;
 pub use signal::{CAUSED_BY_RELEASE, Envelope, Half, Signal};
 pub use snapshot::{
     DecodeError, Flags, GuestSnapshot, LinkSnapshot, MonitorSnapshot, ProcessSnapshot,

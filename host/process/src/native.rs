@@ -1,10 +1,11 @@
 //! Native processes: supervisors, the node's services, and clients of tests and benchmarks, whose
 //! code is Rust code of the host. They have a pid, a mailbox and relations like any other process.
 
-use exuvia_abi::{Pid, Reason, receive};
+use exuvia_abi::{Pid, Reason};
 
 use crate::ExitReason;
 use crate::process::{Body, Process};
+use crate::selector::Selector;
 use crate::signal::Envelope;
 use crate::system::System;
 
@@ -109,7 +110,7 @@ fn slice<G: 'static>(process: &mut Process<G>, system: &System<G>) -> Turn {
         }
         process.reductions += 1;
     }
-    if process.position(receive::ANY, 0).is_some() {
+    if process.position(&Selector::Any).is_some() {
         Turn::Again
     } else {
         Turn::Rest

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context, Result};
-use exuvia_abi::{ABI_VERSION, HOST_CALLS, HostCall, MODULE, WasmType};
+use exuvia_abi::{ABI_MINOR, ABI_VERSION, HOST_CALLS, HostCall, MODULE, OPTIONAL_MODULE, WasmType};
 
 use crate::shell;
 
@@ -103,8 +103,9 @@ fn parameters(call: &HostCall) -> impl Iterator<Item = (&'static str, WasmType)>
 /// Returns the JSON: one line for each row, so that a change is seen in a review.
 fn json(page: &str) -> Result<String> {
     let mut json = format!(
-        "{{\n  \"abi\": {ABI_VERSION},\n  \"module\": {},\n",
-        text(MODULE)
+        "{{\n  \"abi\": {ABI_VERSION},\n  \"minor\": {ABI_MINOR},\n  \"module\": {},\n  \"optional_module\": {},\n",
+        text(MODULE),
+        text(OPTIONAL_MODULE)
     );
     let calls: Vec<String> = HOST_CALLS.iter().map(call_json).collect();
     let _ = write!(json, "  \"host_calls\": [\n{}\n  ]", calls.join(",\n"));

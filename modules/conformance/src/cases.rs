@@ -229,6 +229,51 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "receiving by sender and by several references",
+        expected: &[
+            "Err(Empty)",
+            "Err(Empty)",
+            "Ok(2)",
+            "Ok(1)",
+            "Err(Empty)",
+            "Err(Empty)",
+        ],
+        calls: |here, notes| {
+            let me = exuvia::me();
+            let receive = |wanted| exuvia::receive(wanted, Wait::No).map(|message| message.tag);
+            // From itself.
+            (here.post)(1, b"payload");
+            notes.note(receive(Match::Sender(other())));
+            notes.note(receive(Match::References(&[1, 2])));
+            let late = me.send_bytes_after(3, b"", Duration::from_secs(60));
+            let soon = me.send_bytes_after(2, b"", Duration::ZERO);
+            let both = [late.unwrap_or(0), soon.unwrap_or(0)];
+            // In a unit test time stands still.
+            let fired = exuvia::receive(Match::References(&both), Duration::from_secs(1));
+            notes.note(match fired {
+                Ok(message) => Ok(message.tag),
+                Err(exuvia::Nothing::Timeout) => Ok(2),
+                Err(error) => Err(error),
+            });
+            notes.note(receive(Match::Sender(me)));
+            notes.note(receive(Match::Sender(me)));
+            notes.note(receive(Match::Any));
+        },
+    },
+    Case {
+        name: "memory is discarded",
+        expected: &["[0, 0, 0]", "true", "true"],
+        calls: |_, notes| {
+            let mut bytes = [1, 2, 3];
+            exuvia::discard(&mut bytes);
+            notes.note(bytes);
+            let mut many = vec![7; 300_000];
+            exuvia::discard(&mut many[1..299_999]);
+            notes.note(many[0] == 7 && many[299_999] == 7);
+            notes.note(many[1..299_999].iter().all(|byte| *byte == 0));
+        },
+    },
+    Case {
         name: "sending and calling",
         expected: &["Ok(())", "Ok(())", "Err(BadArgument)"],
         calls: |_, notes| {

@@ -8,7 +8,9 @@
 use std::mem::MaybeUninit;
 
 use super::{RawHeader, RawSpawn};
-use crate::{Error, Pid, Reason, Wait};
+use exuvia_abi::receive as modes;
+
+use crate::{Error, Match, Pid, Reason, Wait};
 
 mod import {
     use super::{MaybeUninit, RawHeader, RawSpawn};
@@ -83,6 +85,7 @@ mod import {
         pub(super) safe fn sleep(millis: i64) -> i32;
         pub(super) fn log(level: i32, text: *const u8, length: u32) -> i32;
         pub(super) fn random(buffer: *mut u8, length: u32) -> i32;
+        pub(super) fn discard(data: *mut u8, length: u32) -> i32;
         pub(super) safe fn clock(which: i32) -> i64;
         pub(super) safe fn info(what: i32) -> i64;
         pub(super) fn state_put(data: *const u8, length: u32) -> i32;
@@ -156,17 +159,31 @@ pub(crate) fn receive(
     header: &mut RawHeader,
     room: &mut [MaybeUninit<u8>],
     millis: i64,
-    mode: i32,
-    key: i64,
+    wanted: Match<'_>,
+    flags: i32,
 ) -> i32 {
-    // SAFETY: see above.
+    let sender;
+    let (mode, key) = match wanted {
+        Match::Any => (modes::ANY, 0),
+        Match::Tag(tag) => (modes::TAG, i64::from(tag)),
+        Match::Reference(reference) => (modes::REFERENCE, reference.cast_signed()),
+        Match::Sender(pid) => {
+            sender = pid.to_bytes();
+            (modes::SENDER, sender.as_ptr() as i64)
+        }
+        Match::References(all) => {
+            let pointer = all.as_ptr() as i64;
+            (modes::REFERENCES, (all.len() as i64) << 32 | pointer)
+        }
+    };
+    // SAFETY: see above; what the key points to lives until the call has returned.
     unsafe {
         import::receive(
             header,
             room.as_mut_ptr(),
             room.len() as u32,
             millis,
-            mode,
+            mode | flags,
             key,
         )
     }
@@ -370,6 +387,11 @@ pub(crate) fn log(level: i32, text: &[u8]) {
 pub(crate) fn random(buffer: &mut [u8]) -> i32 {
     // SAFETY: see above.
     unsafe { import::random(buffer.as_mut_ptr(), buffer.len() as u32) }
+}
+
+pub(crate) fn discard(data: &mut [u8]) {
+    // SAFETY: see above. It cannot fail, since the bytes are in memory.
+    unsafe { import::discard(data.as_mut_ptr(), data.len() as u32) };
 }
 
 pub(crate) fn clock(which: i32) -> i64 {

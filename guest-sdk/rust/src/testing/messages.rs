@@ -2,27 +2,32 @@
 
 use std::mem::MaybeUninit;
 
-use exuvia_abi::{Code, Header, receive as modes};
+use exuvia_abi::{Code, Header, limits, receive as modes};
 
 use super::host::{record, record_referenced};
 use super::{Effect, ME, Waiting, World, bodies, world};
 use crate::sys::RawHeader;
 use crate::test::{Connection, current};
-use crate::{Error, Kind, Message, Pid, Reason};
+use crate::{Error, Kind, Match, Message, Pid, Reason};
 
 pub(crate) fn receive(
     header: &mut RawHeader,
     room: &mut [MaybeUninit<u8>],
     millis: i64,
-    mode: i32,
-    key: i64,
+    wanted: Match<'_>,
+    flags: i32,
 ) -> i32 {
+    if let Match::References(all) = wanted
+        && !(1..=limits::REFERENCES as usize).contains(&all.len())
+    {
+        return Code::BadArgument as i32;
+    }
     if let Some(node) = current() {
-        return received(&node, header, room, millis, mode, key);
+        return received(&node, header, room, millis, wanted, flags);
     }
     world(|world| {
-        match find(world, mode, key) {
-            Some(at) => take(world, at, header, room),
+        match find(world, wanted) {
+            Some(at) => take(world, at, header, room, flags),
             None if millis == 0 => Code::Empty as i32,
             None if std::mem::take(&mut world.refuses) => Code::Limit as i32,
             // No other process runs, so waiting would be in vain.
@@ -37,18 +42,18 @@ fn received(
     header: &mut RawHeader,
     room: &mut [MaybeUninit<u8>],
     millis: i64,
-    mode: i32,
-    key: i64,
+    wanted: Match<'_>,
+    flags: i32,
 ) -> i32 {
-    let waits = world(|world| find(world, mode, key).is_some());
+    let waits = world(|world| find(world, wanted).is_some());
     if !waits {
-        match node.receive(mode, key, millis) {
+        match node.receive(wanted, millis) {
             Err(code) => return code,
             Ok((header, payload)) => keep(&header, payload),
         }
     }
-    world(|world| match find(world, mode, key) {
-        Some(at) => take(world, at, header, room),
+    world(|world| match find(world, wanted) {
+        Some(at) => take(world, at, header, room, flags),
         None => Code::Empty as i32,
     })
 }
@@ -76,7 +81,7 @@ fn called(
         return code;
     }
     keep(&reply, payload);
-    world(|world| take(world, world.mailbox.len() - 1, header, room))
+    world(|world| take(world, world.mailbox.len() - 1, header, room, 0))
 }
 
 /// Puts a message from the node into the local mailbox.
@@ -93,26 +98,28 @@ fn keep(header: &Header, payload: Vec<u8>) {
     world(|world| world.mailbox.push_back(Waiting { kind, message }));
 }
 
-fn find(world: &World, mode: i32, key: i64) -> Option<usize> {
+fn find(world: &World, wanted: Match<'_>) -> Option<usize> {
     use Kind::{Down, Exit, Reply, Timer};
     world.mailbox.iter().position(|waiting| {
-        let Message {
-            kind,
-            tag,
-            reference,
-            ..
-        } = &waiting.message;
-        match mode & 0xff {
-            modes::TAG => i64::from(*tag) == key && !matches!(kind, Exit | Down),
-            modes::REFERENCE => {
-                *reference == key.cast_unsigned() && matches!(kind, Reply | Down | Timer)
-            }
-            _ => true,
+        let message = &waiting.message;
+        let has_own_reference = matches!(message.kind, Reply | Down | Timer);
+        match wanted {
+            Match::Any => true,
+            Match::Tag(tag) => message.tag == tag && !matches!(message.kind, Exit | Down),
+            Match::Reference(reference) => message.reference == reference && has_own_reference,
+            Match::References(all) => all.contains(&message.reference) && has_own_reference,
+            Match::Sender(pid) => message.sender == pid,
         }
     })
 }
 
-fn take(world: &mut World, at: usize, header: &mut RawHeader, room: &mut [MaybeUninit<u8>]) -> i32 {
+fn take(
+    world: &mut World,
+    at: usize,
+    header: &mut RawHeader,
+    room: &mut [MaybeUninit<u8>],
+    flags: i32,
+) -> i32 {
     let Waiting { kind, message } = &world.mailbox[at];
     header.fill(Header {
         kind: message.kind,
@@ -123,7 +130,7 @@ fn take(world: &mut World, at: usize, header: &mut RawHeader, room: &mut [MaybeU
         reason: message.reason.0,
     });
     header.kind = *kind;
-    if message.payload.len() > room.len() {
+    if message.payload.len() > room.len() && flags & modes::TRUNCATE == 0 {
         return Code::TooBig as i32;
     }
     for (slot, byte) in room.iter_mut().zip(message.payload.iter()) {
@@ -215,7 +222,7 @@ pub(crate) fn call(
             };
             let kind = message.kind as u32;
             world.mailbox.push_back(Waiting { kind, message });
-            take(world, at, header, room)
+            take(world, at, header, room, 0)
         }
     })
 }

@@ -411,7 +411,7 @@ impl Frame {
     ) -> Result<(), String> {
         match artifact.initialization {
             Initialization::Shared => Ok(()),
-            Initialization::PerProcess => {
+            Initialization::PerProcess(_) => {
                 self.at_rest(async |body| body.initialize(module, grants).await)
             }
         }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use exuvia_abi::receive;
 use exuvia_process::call::groups::Publication;
-use exuvia_process::{Body, Pid};
+use exuvia_process::{Body, Pid, Selector};
 
 use super::GuestProcess;
 
@@ -72,14 +71,14 @@ impl Drop for InHost {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaitReason {
     /// Its next turn: its slice was used up.
     Preempted,
     /// That a congested process to which it has sent has caught up.
     Capacity { to: Pid },
-    /// A message of `receive`'s mode and key.
-    Message { mode: i32, key: u64 },
+    /// A message that `receive` selects.
+    Message(Selector),
     /// The reply to a call, or a child's acknowledgement.
     Reply { reference: u64 },
     /// Only its deadline.
@@ -113,12 +112,12 @@ impl Wait {
 
     /// Returns whether the process should be resumed.
     pub(crate) fn is_over(&self, process: &GuestProcess, now: u64, upgrade_due: bool) -> bool {
-        let arrived = match self.reason {
+        let arrived = match &self.reason {
             WaitReason::Preempted => true,
             WaitReason::Capacity { .. } => process.has_capacity(),
-            WaitReason::Message { mode, key } => process.position(mode, key).is_some(),
+            WaitReason::Message(wanted) => process.position(wanted).is_some(),
             WaitReason::Reply { reference } => {
-                process.position(receive::REFERENCE, reference).is_some()
+                (process.position(&Selector::Reference(*reference))).is_some()
             }
             WaitReason::Nothing => false,
             WaitReason::Host { .. } => match &process.body {
@@ -135,7 +134,7 @@ impl Wait {
         match self.reason {
             WaitReason::Preempted => "preempted",
             WaitReason::Capacity { .. } => "send",
-            WaitReason::Message { .. } => "receive",
+            WaitReason::Message(_) => "receive",
             WaitReason::Reply { .. } => "call",
             WaitReason::Nothing => "sleep",
             WaitReason::Host { state } => state,

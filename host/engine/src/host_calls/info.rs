@@ -61,13 +61,31 @@ pub(super) fn log(
     Ok(0)
 }
 
+pub(super) fn discard(view: &mut RestrictedView<'_>, data: i32, length: i32) -> CallResult<i32> {
+    view.memory.check(data, length.cast_unsigned())?;
+    let start = data.cast_unsigned() as usize;
+    let range = start..start + length.cast_unsigned() as usize;
+    view.data.debt.copied(range.len());
+    let memory = &mut *view.memory.0;
+    match &view.data.inside {
+        // A pointer to nothing may be anywhere.
+        _ if range.is_empty() => {}
+        Some(inside) => inside.base().discard(memory, range),
+        None => memory[range].fill(0),
+    }
+    Ok(0)
+}
+
 pub(super) fn random(view: &mut RestrictedView<'_>, buffer: i32, length: i32) -> CallResult<i32> {
     // As the limit comes first, a length that is wrong gets one code wherever the buffer is.
     if length.cast_unsigned() > limits::RANDOM {
         return Err(Code::BadArgument.into());
     }
     let buffer = view.memory.read_mut(buffer, length)?;
-    fill_random(buffer)?;
+    match view.data.mode.fixed() {
+        Some(fixed) => fixed.fill(buffer),
+        None => fill_random(buffer)?,
+    }
     let filled = buffer.len();
     view.data.debt.copied(filled);
     view.data.charge_made(filled);
@@ -75,6 +93,9 @@ pub(super) fn random(view: &mut RestrictedView<'_>, buffer: i32, length: i32) ->
 }
 
 pub(super) fn clock(view: &mut RestrictedView<'_>, which: i32) -> CallResult<i64> {
+    if view.data.mode.fixed().is_some() {
+        return Ok(read_clock(&NO_NODE, which).map(|_| 0)?);
+    }
     let now = match &view.data.host {
         Some(host) => read_clock(&host.system.clock, which),
         None => read_clock(&NO_NODE, which),

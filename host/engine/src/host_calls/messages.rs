@@ -1,8 +1,9 @@
 //! Host calls about messages: receive, send, request, call, reply.
 
-use exuvia_abi::{Code, HEADER_SIZE, receive};
+use exuvia_abi::{Code, HEADER_SIZE, limits, receive};
+use exuvia_process::Selector;
 use exuvia_process::call::CallResult;
-use exuvia_process::call::messages::{Replied, receive_mode};
+use exuvia_process::call::messages::{ReceiveFlags, Replied, receive_mode};
 
 use super::memory::GuestMemory;
 use super::view::View;
@@ -25,21 +26,85 @@ impl ReceiveBuffer {
     }
 }
 
-/// Writes the message at `position` to the guest's buffer and removes it from the mailbox. If it
-/// does not fit, writes only the header and returns [`Code::TooBig`].
-fn deliver(view: &mut View<'_>, slot: &ReceiveBuffer, position: usize) -> CallResult<i32> {
+/// Where the offset of a PEEK is in the header.
+const OFFSET: u32 = HEADER_SIZE - 4;
+
+/// Writes the message at `position` to the guest's buffer and removes it from the mailbox, but for
+/// the flags. If it does not fit, writes only the header and returns [`Code::TooBig`].
+#[inline]
+fn deliver(
+    view: &mut View<'_>,
+    slot: &ReceiveBuffer,
+    position: usize,
+    flags: ReceiveFlags,
+) -> CallResult<i32> {
+    if flags.peek {
+        return peek(view, slot, position);
+    }
     let (mut memory, mut caller) = view.split();
     let message = caller.process.peek(position).ok_or(Code::Empty)?;
     let header = message.header();
     memory.write(slot.header, &header.to_bytes())?;
+    let mut payload = message.payload.as_slice();
     if header.length > slot.capacity.cast_unsigned() {
-        return Err(Code::TooBig.into());
+        if !flags.truncate {
+            return Err(Code::TooBig.into());
+        }
+        payload = &payload[..slot.capacity.cast_unsigned() as usize];
     }
-    memory.write(slot.buffer, message.payload.as_slice())?;
-    caller.debt.copied(message.payload.len());
+    memory.write(slot.buffer, payload)?;
+    caller.debt.copied(payload.len());
     caller.take(position)?;
     *view.taken += 1;
     Ok(0)
+}
+
+/// Writes what fits of the message at `position`, from the offset in the guest's header on.
+#[cold]
+fn peek(view: &mut View<'_>, slot: &ReceiveBuffer, position: usize) -> CallResult<i32> {
+    let (mut memory, caller) = view.split();
+    let message = caller.process.peek(position).ok_or(Code::Empty)?;
+    let at = slot.header.cast_unsigned() + OFFSET;
+    let offset = u32::from_le_bytes(memory.array(at.cast_signed())?) as usize;
+    memory.write(slot.header, &message.header().to_bytes())?;
+    let rest = message.payload.as_slice().get(offset..).unwrap_or_default();
+    let part = &rest[..rest.len().min(slot.capacity.cast_unsigned() as usize)];
+    memory.write(slot.buffer, part)?;
+    caller.debt.copied(part.len());
+    Ok(receive::PEEKED)
+}
+
+/// Returns what a mode and a key select.
+#[inline]
+fn selector(view: &mut View<'_>, mode: i32, key: i64) -> CallResult<Selector> {
+    let key = key.cast_unsigned();
+    Ok(match mode {
+        receive::ANY => Selector::Any,
+        receive::TAG => Selector::Tag(key),
+        receive::REFERENCE => Selector::Reference(key),
+        receive::SENDER => sender(view, key)?,
+        _ => Selector::References(references(view, key)?),
+    })
+}
+
+#[cold]
+fn sender(view: &mut View<'_>, key: u64) -> CallResult<Selector> {
+    let pointer = u32::try_from(key).map_err(|_| Code::BadPointer)?;
+    let (memory, caller) = view.split();
+    Ok(caller.messages_of(memory.pid(pointer.cast_signed())?)?)
+}
+
+#[cold]
+fn references(view: &mut View<'_>, key: u64) -> CallResult<Box<[u64]>> {
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the key")]
+    let (pointer, count) = (key as u32, (key >> 32) as u32);
+    if !(1..=limits::REFERENCES).contains(&count) {
+        return Err(Code::BadArgument.into());
+    }
+    let memory = view.memory();
+    let bytes = memory.read(pointer.cast_signed(), (count * 8).cast_signed())?;
+    let references = bytes.as_chunks::<8>().0.iter();
+    Ok(references.map(|bytes| u64::from_le_bytes(*bytes)).collect())
 }
 
 #[inline]
@@ -52,14 +117,15 @@ pub(super) fn receive(
     mode: i32,
     key: i64,
 ) -> CallResult<i32> {
-    let (mode, upgrade) = receive_mode(mode, timeout)?;
-    let (any, key) = (mode == receive::ANY, key.cast_unsigned());
+    let (mode, flags) = receive_mode(mode, timeout)?;
+    let any = mode == receive::ANY;
     let slot = ReceiveBuffer {
         header,
         buffer,
         capacity,
     };
     slot.check(&view.memory())?;
+    let wanted = selector(view, mode, key)?;
     let repeated = view.waiting().is_some();
     if !repeated {
         // In probation an entry takes one message. If the guest asks for another without
@@ -80,11 +146,11 @@ pub(super) fn receive(
     // upgraded when it is at REST.
     let goes_on = view.continues && *view.taken == 0;
     if any && !goes_on && view.upgrade_due() {
-        *view.withheld = timeout == 0 || upgrade;
+        *view.withheld = timeout == 0 || flags.upgrade;
         if timeout == 0 {
             return Err(Code::Empty.into());
         }
-        if upgrade {
+        if flags.upgrade {
             view.end_wait();
             view.caller().commit();
             return Err(Code::Upgrade.into());
@@ -92,11 +158,11 @@ pub(super) fn receive(
     }
     // Check before draining: only what has arrived by now may defer the timeout.
     let (timed_out, flooded) = (repeated && view.timed_out(), view.process.has_backlog());
-    if let Some(position) = view.caller().receive(mode, key)? {
+    if let Some(position) = view.caller().receive(&wanted)? {
         if repeated {
             view.end_wait();
         }
-        return deliver(view, &slot, position);
+        return deliver(view, &slot, position, flags);
     }
     if timeout == 0 {
         // It may be among what had arrived when the guest asked and is not sorted yet. A
@@ -113,7 +179,7 @@ pub(super) fn receive(
         view.end_wait();
         return Err(Code::Timeout.into());
     }
-    view.suspend(WaitReason::Message { mode, key }, timeout, upgrade)
+    view.suspend(WaitReason::Message(wanted), timeout, flags.upgrade)
 }
 
 #[inline]
@@ -167,8 +233,8 @@ pub(super) fn call(
     if timeout < receive::FOREVER {
         return Err(Code::BadArgument.into());
     }
-    let reference = match view.waiting().map(|wait| wait.reason) {
-        Some(WaitReason::Reply { reference }) => reference,
+    let reference = match view.waiting().map(|wait| &wait.reason) {
+        Some(WaitReason::Reply { reference }) => *reference,
         Some(_) => return Err(Code::BadArgument.into()),
         None => {
             let (memory, mut caller) = view.split();
@@ -180,7 +246,7 @@ pub(super) fn call(
     match view.caller().replied(reference)? {
         Some(Replied::At(position)) => {
             view.end_wait();
-            return deliver(view, &slot, position);
+            return deliver(view, &slot, position, ReceiveFlags::default());
         }
         Some(Replied::Down(position)) => {
             view.end_wait();

@@ -91,7 +91,7 @@ fn begun(view: &mut View<'_>, spawned: &Spawned, pid_out: i32) -> CallResult<i32
 /// Continues a synchronous start: checks whether the child has acknowledged it.
 fn go_on_starting(view: &mut View<'_>, pid_out: i32) -> CallResult<i32> {
     let timed_out = view.timed_out();
-    let Some(WaitReason::Reply { reference }) = view.waiting().map(|wait| wait.reason) else {
+    let Some(&WaitReason::Reply { reference }) = view.waiting().map(|wait| &wait.reason) else {
         return Err(Code::BadArgument.into());
     };
     match view.caller().started(reference) {

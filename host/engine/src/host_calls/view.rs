@@ -92,11 +92,13 @@ pub(crate) fn memory(
 /// Marks initialization as impure: it asked for something that differs between processes. In
 /// `warm_up` this is an error, since `warm_up` prepares the base that all processes share.
 pub(crate) fn impure(data: &mut FrameData, call: &'static str) -> wasmtime::Result<()> {
-    if let Mode::Restricted(restricted) = &mut data.mode {
+    if let Mode::Restricted(restricted) = &mut data.mode
+        && restricted.fixed.is_none()
+    {
         if restricted.what == WARM_UP {
             return Err(wasmtime::Error::new(RefusedInWarmUp { call }));
         }
-        restricted.impure = true;
+        restricted.impure.get_or_insert(call);
     }
     data.limiter.denied = Denied::No;
     Ok(())

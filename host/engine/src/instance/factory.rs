@@ -1,11 +1,13 @@
 //! What the instances of a version are made with. It belongs to the version's frame pool, not to its
 //! [`Plan`]: so what is known of a module does not know what a store holds.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use exuvia_abi::{Code, HostCall, OPTIONAL_MODULE};
 use exuvia_process::Grants;
 use exuvia_process::resource::Resource;
-use wasmtime::{Func, InstancePre, Linker, Store};
+use wasmtime::{Func, FuncType, InstancePre, Linker, Store, Val, ValType};
 
 use super::store::FrameData;
 use crate::host::Host;
@@ -68,6 +70,24 @@ pub(crate) struct Factory {
     pub(crate) imports: Imports,
 }
 
+/// Returns the optional imports of a module that this host does not have.
+fn lacking(plan: &Plan) -> HashMap<String, FuncType> {
+    let optional = (plan.code.imports()).filter(|import| import.module() == OPTIONAL_MODULE);
+    let lacking = optional.filter(|import| HostCall::find(import.name()).is_none());
+    lacking
+        .filter_map(|import| Some((import.name().to_owned(), import.ty().func()?.clone())))
+        .collect()
+}
+
+/// Returns [`Code::NotSupported`] as a result of the function; it has one at most.
+fn not_supported(ty: &FuncType) -> Option<Val> {
+    let code = Code::NotSupported as i32;
+    ty.results().next().map(|result| match result {
+        ValType::I64 => Val::I64(code.into()),
+        _ => Val::I32(code),
+    })
+}
+
 impl std::fmt::Debug for Factory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Factory")
@@ -81,11 +101,24 @@ impl Factory {
         plan: Arc<Plan>,
         imports: Imports,
     ) -> wasmtime::Result<Factory> {
-        Ok(Factory {
-            pre: linker.instantiate_pre(&plan.code)?,
-            plan,
-            imports,
-        })
+        let lacking = lacking(&plan);
+        let pre = if lacking.is_empty() {
+            linker.instantiate_pre(&plan.code)?
+        } else {
+            let mut linker = linker.clone();
+            for (name, ty) in lacking {
+                let result = not_supported(&ty);
+                linker.func_new(OPTIONAL_MODULE, &name, ty, move |_, _, results| {
+                    results
+                        .iter_mut()
+                        .zip(result)
+                        .for_each(|(to, code)| *to = code);
+                    Ok(())
+                })?;
+            }
+            linker.instantiate_pre(&plan.code)?
+        };
+        Ok(Factory { pre, plan, imports })
     }
 
     /// Returns the engine that has compiled the code.

@@ -8,6 +8,7 @@ use wasmtime::{Store, TypedFunc};
 
 use super::Instance;
 use crate::instance::backtrace;
+use crate::instance::fixed::Fixed;
 use crate::instance::setup::Failed;
 use crate::instance::store::{FrameData, Mode, Restricted, set_reductions};
 use crate::module::info::Plan;
@@ -37,6 +38,7 @@ impl Instance {
             "`save`",
             UPGRADE_REDUCTIONS,
             None,
+            None,
             &self.inside.factory.plan,
             async |store| call(save, store, ()).await,
         )
@@ -59,6 +61,7 @@ impl Instance {
             "`load`",
             UPGRADE_REDUCTIONS,
             Some(state),
+            None,
             &self.inside.factory.plan,
             async |store| call(load, store, (schema, length)).await,
         )
@@ -97,7 +100,8 @@ impl Instance {
 }
 
 /// Returns the value of an exported constant: an immutable global, or a function without parameters
-/// for languages that cannot export such a global.
+/// for languages that cannot export such a global. A runtime must have been initialized before it is
+/// called.
 pub(super) async fn constant(
     store: &mut Store<FrameData>,
     instance: &wasmtime::Instance,
@@ -110,9 +114,15 @@ pub(super) async fn constant(
     let Some(function) = function::<(), i32>(store, instance, name) else {
         return Ok(None);
     };
-    let (value, _) = restricted(store, name, UPGRADE_REDUCTIONS, None, plan, async |store| {
-        call(&function, store, ()).await
-    })
+    let (value, _) = restricted(
+        store,
+        name,
+        UPGRADE_REDUCTIONS,
+        None,
+        None,
+        plan,
+        async |store| call(&function, store, ()).await,
+    )
     .await;
     value.map(Some).map_err(|reason| Failed {
         stage: name,
@@ -147,20 +157,20 @@ pub(super) fn function<P: wasmtime::WasmParams, R: wasmtime::WasmResults>(
     instance.get_func(&mut *store, name)?.typed(&*store).ok()
 }
 
-/// Runs start, `_initialize` and `warm_up`. Returns whether they asked for what differs between
-/// processes.
+/// Runs start, `_initialize` and `warm_up`. Returns the first call by which they asked for what differs
+/// between processes.
 pub(crate) async fn initialize(
     store: &mut Store<FrameData>,
     instance: &wasmtime::Instance,
     plan: &Plan,
     exports: &[(&'static str, &'static str)],
-) -> Result<bool, Failed> {
-    let mut impure = false;
+) -> Result<Option<&'static str>, Failed> {
+    let mut impure = None;
     for &(export, stage) in exports {
         let Some(function) = function::<(), ()>(store, instance, export) else {
             continue;
         };
-        if impure && export == exuvia_abi::exports::WARM_UP {
+        if impure.is_some() && export == exports::WARM_UP {
             continue;
         }
         let (result, restricted) = restricted(
@@ -168,6 +178,7 @@ pub(crate) async fn initialize(
             stage,
             INITIALIZATION_REDUCTIONS,
             None,
+            plan.has_shared_start().then(Fixed::default),
             plan,
             async |store| call(&function, store, ()).await,
         )
@@ -177,7 +188,7 @@ pub(crate) async fn initialize(
             reason,
             out_of_resources: false,
         })?;
-        impure |= restricted.impure;
+        impure = impure.or(restricted.impure);
     }
     Ok(impure)
 }
@@ -189,6 +200,7 @@ pub(crate) async fn restricted<T>(
     what: &'static str,
     reductions: u64,
     state: Option<Vec<u8>>,
+    fixed: Option<Fixed>,
     plan: &Plan,
     call: impl AsyncFnOnce(&mut Store<FrameData>) -> wasmtime::Result<T>,
 ) -> (Result<T, String>, Restricted) {
@@ -200,13 +212,14 @@ pub(crate) async fn restricted<T>(
     data.limiter.bytes = plan.memory;
     let before = std::mem::replace(
         &mut data.mode,
-        Mode::Restricted(Restricted {
+        Mode::Restricted(Box::new(Restricted {
             what,
             limit: reductions,
             reductions,
             state,
-            impure: false,
-        }),
+            impure: None,
+            fixed,
+        })),
     );
     if let Some(counter) = data.reductions {
         let _ = set_reductions(&counter, &mut *store, SLICE);
@@ -217,13 +230,14 @@ pub(crate) async fn restricted<T>(
         data.lent = None;
     }
     let restricted = match std::mem::replace(&mut data.mode, before) {
-        Mode::Restricted(restricted) => restricted,
+        Mode::Restricted(restricted) => *restricted,
         Mode::Run => Restricted {
             what,
             limit: reductions,
             reductions: 0,
             state: None,
-            impure: false,
+            impure: None,
+            fixed: None,
         },
     };
     let result = result.map_err(|error| {

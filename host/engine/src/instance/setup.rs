@@ -24,7 +24,8 @@ use crate::module::stack_policy::Stack;
 /// What the first frame of a version finds out.
 pub(crate) struct InitialState {
     pub(crate) base: Base,
-    pub(crate) impure: bool,
+    /// The first call by which initialization asked for what differs between processes.
+    pub(crate) impure: Option<&'static str>,
     pub(crate) abi: Option<i32>,
     pub(crate) schema: i32,
 }
@@ -106,21 +107,42 @@ pub(crate) async fn set_up(
         return Ok((handles, None));
     }
     let impure = initialize(store, &instance, plan, &INITIALIZATION).await?;
-    if impure {
+    let (handles, base, (abi, schema)) = if impure.is_some() {
+        let constants = constants(store, &instance, plan).await?;
         // Initialization runs for each process, so the base is the state before it: that of an
         // untouched instance.
         let untouched = factory.pre.instantiate_async(&mut *store).await;
         let untouched = untouched.map_err(failed("instantiation"))?;
         let handles = self::handles(store, untouched, factory).map_err(failed("instantiation"))?;
-        let taken = take_base(store, &handles, 0, true, plan).await?;
-        return Ok((handles, Some(taken)));
-    }
-    let dead = handles
-        .stack_pointer
-        .and_then(|pointer| pointer.get(&mut *store).i32())
-        .map_or(0, |top| top.cast_unsigned() as usize);
-    let taken = take_base(store, &handles, dead, false, plan).await?;
+        let base = take_base(store, &handles, 0, plan);
+        (handles, base, constants)
+    } else {
+        let dead = handles
+            .stack_pointer
+            .and_then(|pointer| pointer.get(&mut *store).i32())
+            .map_or(0, |top| top.cast_unsigned() as usize);
+        let base = take_base(store, &handles, dead, plan);
+        // Only now: a function may change its memory.
+        (handles, base, constants(store, &instance, plan).await?)
+    };
+    let taken = InitialState {
+        base,
+        impure,
+        abi,
+        schema: schema.unwrap_or(0),
+    };
     Ok((handles, Some(taken)))
+}
+
+/// Returns the version of the ABI and the schema number that an initialized module states.
+async fn constants(
+    store: &mut Store<FrameData>,
+    instance: &Instance,
+    plan: &Plan,
+) -> Result<(Option<i32>, Option<i32>), Failed> {
+    let abi = constant(store, instance, exports::ABI, plan).await?;
+    let schema = constant(store, instance, exports::SCHEMA, plan).await?;
+    Ok((abi, schema))
 }
 
 /// Makes the first instance of a version and takes the version's base from it.
@@ -187,15 +209,7 @@ fn to_base(
     Ok(())
 }
 
-async fn take_base(
-    store: &mut Store<FrameData>,
-    handles: &Handles,
-    dead: usize,
-    impure: bool,
-    plan: &Plan,
-) -> Result<InitialState, Failed> {
-    let abi = constant(store, &handles.instance, exports::ABI, plan).await?;
-    let schema = constant(store, &handles.instance, exports::SCHEMA, plan).await?;
+fn take_base(store: &mut Store<FrameData>, handles: &Handles, dead: usize, plan: &Plan) -> Base {
     let globals = handles
         .globals
         .iter()
@@ -205,13 +219,7 @@ async fn take_base(
     let mut written = Vec::new();
     let memory = handles.memory.data(&*store);
     plan.page_map.dirty(memory, &mut written);
-    let base = Base::take(memory, 0..dead, globals, pages, written);
-    Ok(InitialState {
-        base,
-        impure,
-        abi,
-        schema: schema.unwrap_or(0),
-    })
+    Base::take(memory, 0..dead, globals, pages, written)
 }
 
 fn handles(

@@ -13,6 +13,7 @@ use wasmtime::{AsContextMut, Global, Memory, ResourceLimiter, Val};
 use crate::guest::GuestProcess;
 use crate::host::Host;
 use crate::instance::InstanceHandles;
+use crate::instance::fixed::Fixed;
 use crate::instance::linear_memory::is_out_of_resources;
 use crate::module::stack_policy::Stack;
 
@@ -28,7 +29,17 @@ pub(crate) enum Mode {
     /// A process.
     Run,
     /// Initialization, `save` or `load`: nearly all host calls are refused.
-    Restricted(Restricted),
+    Restricted(Box<Restricted>),
+}
+
+impl Mode {
+    /// Returns what a run gets instead of values that differ between processes, if it gets no such values.
+    pub(crate) fn fixed(&mut self) -> Option<&mut Fixed> {
+        match self {
+            Mode::Run => None,
+            Mode::Restricted(restricted) => restricted.fixed.as_mut(),
+        }
+    }
 }
 
 /// State of a restricted run.
@@ -42,9 +53,11 @@ pub(crate) struct Restricted {
     pub(crate) reductions: u64,
     /// The state that `state_put` handed over, or that `state_get` hands out.
     pub(crate) state: Option<Vec<u8>>,
-    /// Whether the run has asked for values that differ between processes, such as clocks
-    /// or random numbers.
-    pub(crate) impure: bool,
+    /// The first call by which the run has asked for values that differ between processes, such as
+    /// clocks or random numbers.
+    pub(crate) impure: Option<&'static str>,
+    /// What it gets instead of such values, if its result is for all processes whatever it asks for.
+    pub(crate) fixed: Option<Fixed>,
 }
 
 /// A store's data.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
+use exuvia_abi::exports;
 use exuvia_image::Base;
 use exuvia_image::{Memories, PageMap};
 use exuvia_instrument::Instrumented;
@@ -23,13 +24,34 @@ pub(crate) struct Plan {
     pub(crate) memory: u64,
 }
 
+impl Plan {
+    /// Returns whether the module asks to be initialized once for all processes.
+    pub(crate) fn has_shared_start(&self) -> bool {
+        self.analysis
+            .exports
+            .iter()
+            .any(|export| export.name == exports::SHARED_START)
+    }
+}
+
 /// When a module's initialization runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Initialization {
     /// Once per version: its result is the base.
     Shared,
-    /// For each process, because it asks for values that differ between processes.
-    PerProcess,
+    /// For each process, because it asks for values that differ between processes, by this call.
+    PerProcess(&'static str),
+}
+
+/// What is known of the stack that a module keeps in its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadStack {
+    /// It lies below this address, and is no part of an image.
+    Below(u32),
+    /// It may lie above data, so it is a part of every image.
+    NotFirst,
+    /// No global is named `__stack_pointer`.
+    Unknown,
 }
 
 /// A loaded module.
@@ -77,6 +99,43 @@ impl Artifact {
     /// Returns why its processes cannot be paged out; empty if they can.
     pub fn resident_only(&self) -> &[String] {
         &self.plan.analysis.resident_only
+    }
+
+    /// Returns the first call by which its initialization asks for what differs between processes, so that
+    /// it runs for each of them; `None`: once for all.
+    pub fn start_differs_by(&self) -> Option<&'static str> {
+        match self.initialization {
+            Initialization::Shared => None,
+            Initialization::PerProcess(call) => Some(call),
+        }
+    }
+
+    /// Returns the bytes of memory that its processes share until they write to them: the base.
+    pub fn base_bytes(&self) -> u64 {
+        self.base.bytes()
+    }
+
+    /// Returns whether it names its functions, so that backtraces do.
+    pub fn has_names(&self) -> bool {
+        self.plan.analysis.has_names
+    }
+
+    /// Returns whether it exports something of that name.
+    pub fn has_export(&self, name: &str) -> bool {
+        self.plan
+            .analysis
+            .exports
+            .iter()
+            .any(|export| export.name == name)
+    }
+
+    /// Returns what is known of its stack in memory.
+    pub fn dead_stack(&self) -> DeadStack {
+        match &self.plan.analysis.stack_pointer {
+            None => DeadStack::Unknown,
+            Some(pointer) if pointer.stack_first => DeadStack::Below(pointer.initial.unwrap_or(0)),
+            Some(_) => DeadStack::NotFirst,
+        }
     }
 
     /// Returns the number of its state's schema.

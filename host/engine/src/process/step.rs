@@ -1,8 +1,7 @@
 //! What a turn does next. This is decided here and nowhere else, from a few facts, with no effect;
 //! `turn` executes it.
 
-use exuvia_abi::receive;
-use exuvia_process::{Body, Clock};
+use exuvia_process::{Body, Clock, Selector};
 
 use crate::guest::{Guest, GuestProcess, RunPhase};
 
@@ -75,7 +74,7 @@ impl Situation {
                 ready: false,
             };
         };
-        let has_message = || process.position(receive::ANY, 0).is_some();
+        let has_message = || process.position(&Selector::Any).is_some();
         let (position, ready) = match guest.phase() {
             RunPhase::Rest => (Position::AtRest, has_message()),
             RunPhase::Waiting => (Position::Waiting, has_message()),

@@ -14,6 +14,7 @@
 
 mod call;
 mod exit;
+mod fixed;
 mod imports;
 mod output;
 mod path_open;
@@ -157,11 +158,15 @@ impl Wasi {
         })
     }
 
-    /// Returns a WASI state that can do nothing but print.
-    fn closed() -> Wasi {
+    /// Returns a WASI state that can do nothing but print, whose clocks and random numbers are real or
+    /// fixed.
+    fn closed(is_fixed: bool) -> Wasi {
         let printed = Printed::default();
         let mut builder = WasiCtxBuilder::new();
         printed.connect(&mut builder);
+        if is_fixed {
+            fixed::set(&mut builder);
+        }
         Wasi {
             context: builder.build_p1(),
             printed,

@@ -355,7 +355,7 @@ fn buffers(call: &str) -> (Vec<i64>, Vec<(usize, Long)>) {
             vec![(0, Bytes(16)), (2, Said(3)), (5, Bytes(8))],
         ),
         "log" => (vec![3, text, 8], vec![(1, Said(2))]),
-        "random" => (vec![out, 8], vec![(0, Said(1))]),
+        "random" | "discard" => (vec![out, 8], vec![(0, Said(1))]),
         "supervisor_start" => (vec![text, 8, out], vec![(0, Said(1)), (2, Bytes(16))]),
         "monitor_name" => (
             vec![text, 8, out, out],

@@ -25,6 +25,7 @@ mod resident;
 mod resources;
 mod secrets;
 mod snapshot;
+mod starting;
 mod stress;
 mod transactions;
 mod upgrade;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use exuvia_node::abi::{Code, Kind, receive};
+use exuvia_node::abi::{Code, Kind};
 use exuvia_node::process::Clock;
+use exuvia_node::process::Selector;
 use exuvia_node::{Node, Probe};
 
 use crate::guests::{deploy, node_with};
@@ -85,12 +86,12 @@ fn a_probe_is_a_separate_process() {
     a.send(me, 5, b"five").ok();
     assert!(node.come_to_rest(PATIENCE));
     assert_eq!(probe.waiting(), 2);
-    let five = probe.take(receive::TAG, 5).unwrap();
+    let five = probe.take(Selector::Tag(5)).unwrap();
     assert_eq!(
         (five.sender, five.payload.as_slice()),
         (a.pid, &b"five"[..])
     );
-    assert!(probe.take(receive::TAG, 5).is_none());
+    assert!(probe.take(Selector::Tag(5)).is_none());
     // Exits come as messages.
     let other = a.pid;
     probe
@@ -98,8 +99,8 @@ fn a_probe_is_a_separate_process() {
         .unwrap();
     a.kill();
     assert!(node.come_to_rest(PATIENCE));
-    assert_eq!(probe.take(receive::ANY, 0).unwrap().tag, 4);
-    assert_eq!(probe.take(receive::ANY, 0).unwrap().kind, Kind::Exit);
+    assert_eq!(probe.take(Selector::Any).unwrap().tag, 4);
+    assert_eq!(probe.take(Selector::Any).unwrap().kind, Kind::Exit);
     drop(probe);
     assert!(node.come_to_rest(PATIENCE));
     assert!(!node.system().is_alive(me));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use exuvia_abi::{Code, Reason, clock, info, limits, log};
+use exuvia_abi::{ABI_MINOR, Code, Reason, clock, info, limits, log};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
@@ -25,6 +25,11 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
                 Body::Guest(guest) => guest.upgrades().into(),
                 Body::Native(_) => 0,
             }),
+            info::ABI_MINOR => Ok(ABI_MINOR.into()),
+            info::MESSAGE_BYTES => Ok(self.process.limits().message_bytes.into()),
+            info::MAILBOX_BYTES => Ok(self.process.limits().mailbox_bytes),
+            info::MAILBOX_MESSAGES => Ok(self.process.limits().mailbox_messages.into()),
+            info::MEMORY_BYTES => Ok(self.process.limits().memory),
             _ => Err(Code::BadArgument.into()),
         }
     }

@@ -5,6 +5,7 @@ use exuvia_abi::{Code, Kind, Pid, Reason, receive};
 use super::error::accepted;
 use super::{CallError, CallResult, CallServices, Caller, Runner};
 use crate::ExitReason;
+use crate::selector::Selector;
 use crate::signal::Envelope;
 use crate::system::SendError;
 
@@ -17,33 +18,62 @@ pub enum Replied {
     Down(usize),
 }
 
-/// Checks the arguments of `receive`: a mode of [`receive`], and a timeout in milliseconds.
-/// Returns the mode without the flag UPGRADE, and whether the flag is set.
-pub fn receive_mode(mode: i32, timeout: i64) -> Result<(i32, bool), Code> {
-    let upgrade = mode & receive::UPGRADE != 0;
-    let mode = mode & !receive::UPGRADE;
-    let selects = mode != receive::ANY;
-    let known = (receive::ANY..=receive::REFERENCE).contains(&mode);
-    if !known || (upgrade && selects) || timeout < receive::FOREVER {
+/// The flags of `receive`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveFlags {
+    /// [`receive::UPGRADE`].
+    pub upgrade: bool,
+    /// [`receive::TRUNCATE`].
+    pub truncate: bool,
+    /// [`receive::PEEK`].
+    pub peek: bool,
+}
+
+/// Checks the arguments of `receive`: a mode of [`receive`] with flags, and a timeout in
+/// milliseconds. Returns the mode and the flags.
+#[inline]
+pub fn receive_mode(mode: i32, timeout: i64) -> Result<(i32, ReceiveFlags), Code> {
+    let (flags, mode) = (mode & !receive::MODE, mode & receive::MODE);
+    let has = |flag: i32| flags & flag != 0;
+    let known = receive::UPGRADE | receive::TRUNCATE | receive::PEEK;
+    let is_valid = mode <= receive::REFERENCES
+        && flags & !known == 0
+        && !(has(receive::UPGRADE) && mode != receive::ANY)
+        && !(has(receive::TRUNCATE) && has(receive::PEEK))
+        && timeout >= receive::FOREVER;
+    if !is_valid {
         return Err(Code::BadArgument);
     }
-    Ok((mode, upgrade))
+    let flags = ReceiveFlags {
+        upgrade: has(receive::UPGRADE),
+        truncate: has(receive::TRUNCATE),
+        peek: has(receive::PEEK),
+    };
+    Ok((mode, flags))
 }
 
 impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
-    /// Returns the position of the first message that a mode and key select, among those that have
-    /// arrived by now.
+    /// Returns the position of the first wanted message, among those that have arrived by now.
     #[inline]
-    pub fn receive(&mut self, mode: i32, key: u64) -> CallResult<Option<usize>> {
-        let mut position = self.process.position(mode, key);
+    pub fn receive(&mut self, wanted: &Selector) -> CallResult<Option<usize>> {
+        let mut position = self.process.position(wanted);
         if position.is_none() {
             self.drain()?;
-            position = self.process.position(mode, key);
+            position = self.process.position(wanted);
         }
-        if mode != receive::ANY {
+        if *wanted != Selector::Any {
             self.debt.examined(self.process.take_scanned());
         }
         Ok(position)
+    }
+
+    /// Returns what selects the messages of a process, or of the host and sources outside the node
+    /// ([`Pid::NONE`]). Returns [`Code::BadArgument`] for an unknown pid.
+    pub fn messages_of(&self, sender: Pid) -> Result<Selector, Code> {
+        if sender != Pid::NONE {
+            self.known(sender)?;
+        }
+        Ok(Selector::Sender(sender))
     }
 
     /// Takes the message at a position out of the mailbox, to be handled. The caller has copied it
@@ -152,7 +182,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
     /// Returns the reply to a call, if it has arrived.
     pub fn replied(&mut self, reference: u64) -> CallResult<Option<Replied>> {
         self.drain()?;
-        let position = self.process.position(receive::REFERENCE, reference);
+        let position = self.process.position(&Selector::Reference(reference));
         self.debt.examined(self.process.take_scanned());
         Ok(position.map(|position| {
             let message = self.process.peek(position);

@@ -8,6 +8,7 @@ use super::{CallResult, CallServices, Caller, Runner};
 use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::process::{Body, Process};
+use crate::selector::Selector;
 use crate::signal::Signal;
 use crate::system::{SpawnError, SpawnSpec, System};
 use crate::table::Requester;
@@ -224,7 +225,7 @@ impl<G: Runner, S: CallServices<G>> Caller<'_, G, S> {
     /// Returns whether a synchronous start has been acknowledged, or [`Code::StartFailed`].
     pub fn started(&mut self, reference: u64) -> CallResult<bool> {
         self.drain()?;
-        let Some(position) = self.process.position(receive::REFERENCE, reference) else {
+        let Some(position) = self.process.position(&Selector::Reference(reference)) else {
             return Ok(false);
         };
         let message = self.process.take(position);

@@ -3,28 +3,39 @@
 
 use std::collections::VecDeque;
 
-use exuvia_abi::{Pid, receive};
+use exuvia_abi::Pid;
 use proptest::prelude::*;
 
 use super::{Inbox, LONG, MARKS};
-use crate::{Envelope, Kind, Payload};
+use crate::{Envelope, Kind, Payload, Selector};
 
+/// A message from one of two senders, by its tag.
 fn message(kind: Kind, tag: u32, reference: u64) -> Envelope {
     Envelope {
         kind,
         reference,
-        ..Envelope::message(Pid::NONE, tag, Payload::new(&[0; 9][..tag as usize % 9]))
+        ..Envelope::message(sender(tag), tag, Payload::new(&[0; 9][..tag as usize % 9]))
+    }
+}
+
+fn sender(tag: u32) -> Pid {
+    Pid {
+        node: 1,
+        local: u64::from(tag % 2),
     }
 }
 
 /// Implements the modes of `receive`.
-fn naive(model: &VecDeque<Envelope>, mode: i32, key: u64) -> Option<usize> {
-    model.iter().position(|m| match mode {
-        receive::TAG => u64::from(m.tag) == key && !matches!(m.kind, Kind::Exit | Kind::Down),
-        receive::REFERENCE => {
-            m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer)
+fn naive(model: &VecDeque<Envelope>, wanted: &Selector) -> Option<usize> {
+    let answers = |m: &Envelope| matches!(m.kind, Kind::Reply | Kind::Down | Kind::Timer);
+    model.iter().position(|m| match wanted {
+        Selector::Tag(tag) => {
+            u64::from(m.tag) == *tag && !matches!(m.kind, Kind::Exit | Kind::Down)
         }
-        _ => true,
+        Selector::Reference(reference) => m.reference == *reference && answers(m),
+        Selector::References(all) => all.contains(&m.reference) && answers(m),
+        Selector::Sender(pid) => m.sender == *pid,
+        Selector::Any => true,
     })
 }
 
@@ -38,7 +49,7 @@ enum Act {
     /// A request is made.
     Request,
     /// A message is searched, and taken if that is wanted.
-    Search(i32, u64, bool),
+    Search(Selector, bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -51,10 +62,13 @@ fn act() -> impl Strategy<Value = Act> {
             1 => Just(Kind::Timer),
         ]
     };
-    let mode = prop_oneof![
-        1 => Just(receive::ANY),
-        4 => Just(receive::TAG),
-        4 => Just(receive::REFERENCE),
+    let wanted = prop_oneof![
+        1 => Just(Selector::Any),
+        4 => (0..12u64).prop_map(Selector::Tag),
+        4 => (0..12u64).prop_map(Selector::Reference),
+        2 => (0..2u32).prop_map(|tag| Selector::Sender(sender(tag))),
+        4 => proptest::collection::vec(0..12u64, 1..4)
+            .prop_map(|all| Selector::References(all.into())),
     ];
     prop_oneof![
         4 => (kind(), 0..4u32, 0..12usize, 1..40u8)
@@ -62,8 +76,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..90usize).prop_map(Act::Insert),
         2 => (0..90usize).prop_map(Act::Take),
         2 => Just(Act::Request),
-        6 => (mode, 0..12u64, any::<bool>())
-            .prop_map(|(mode, key, take)| Act::Search(mode, key, take)),
+        8 => (wanted, any::<bool>()).prop_map(|(wanted, take)| Act::Search(wanted, take)),
     ]
 }
 
@@ -101,13 +114,15 @@ proptest! {
                     requests += 1;
                     inbox.mark_reference(requests);
                 }
-                Act::Search(mode, key, take) => {
-                    let found = inbox.position(mode, key);
-                    prop_assert_eq!(found, naive(&model, mode, key));
-                    let answer = model.iter().position(|m| {
-                        m.reference == key && matches!(m.kind, Kind::Reply | Kind::Down)
-                    });
-                    prop_assert_eq!(inbox.reply(key), answer);
+                Act::Search(wanted, take) => {
+                    let found = inbox.position(&wanted);
+                    prop_assert_eq!(found, naive(&model, &wanted));
+                    if let Selector::Reference(reference) = wanted {
+                        let answer = model.iter().position(|m| {
+                            m.reference == reference && matches!(m.kind, Kind::Reply | Kind::Down)
+                        });
+                        prop_assert_eq!(inbox.reply(reference), answer);
+                    }
                     if let Some(at) = found.filter(|_| take) {
                         taken = inbox.take(at);
                         prop_assert_eq!(&taken, &model.remove(at));
@@ -142,12 +157,12 @@ fn messages_older_than_a_request_are_not_scanned_for_its_reply() {
     let mut inbox = long();
     for reference in 1..100 {
         inbox.mark_reference(reference);
-        assert_eq!(inbox.position(receive::REFERENCE, reference), None);
+        assert_eq!(inbox.position(&Selector::Reference(reference)), None);
         // Other messages arrive first, and the waiting process searches each time.
         inbox.push_back(message(Kind::Message, 0, 0));
-        assert_eq!(inbox.position(receive::REFERENCE, reference), None);
+        assert_eq!(inbox.position(&Selector::Reference(reference)), None);
         inbox.push_back(message(Kind::Reply, 0, reference));
-        let found = inbox.position(receive::REFERENCE, reference);
+        let found = inbox.position(&Selector::Reference(reference));
         assert_eq!(found, Some(inbox.len() - 1));
         assert_eq!(inbox.take(inbox.len() - 1).unwrap().reference, reference);
     }
@@ -166,7 +181,7 @@ fn concurrent_requests_find_their_replies() {
         inbox.push_back(message(Kind::Reply, 0, reference));
     }
     for reference in references.rev() {
-        let at = inbox.position(receive::REFERENCE, reference).unwrap();
+        let at = inbox.position(&Selector::Reference(reference)).unwrap();
         inbox.take(at);
     }
     let scanned = inbox.take_scanned() as usize;
@@ -174,13 +189,31 @@ fn concurrent_requests_find_their_replies() {
 }
 
 #[test]
+fn a_wait_for_one_of_many_references_scans_what_is_newer_than_all_of_them_once() {
+    let mut inbox = long();
+    let references: Box<[u64]> = (1..=3).collect();
+    references
+        .iter()
+        .for_each(|reference| inbox.mark_reference(*reference));
+    let wanted = Selector::References(references);
+    for _ in 0..1_000 {
+        assert_eq!(inbox.position(&wanted), None);
+        inbox.push_back(message(Kind::Message, 0, 0));
+    }
+    inbox.push_back(message(Kind::Timer, 0, 2));
+    assert_eq!(inbox.position(&wanted), Some(inbox.len() - 1));
+    let scanned = inbox.take_scanned() as usize;
+    assert!(scanned <= 3 * 1_000, "{scanned} scans");
+}
+
+#[test]
 fn a_wait_by_tag_scans_each_message_once() {
     let mut inbox = long();
     let wanted = 7;
-    assert_eq!(inbox.position(receive::TAG, wanted), None);
+    assert_eq!(inbox.position(&Selector::Tag(wanted)), None);
     for _ in 0..1_000 {
         inbox.push_back(message(Kind::Message, 0, 0));
-        assert_eq!(inbox.position(receive::TAG, wanted), None);
+        assert_eq!(inbox.position(&Selector::Tag(wanted)), None);
         // Removing a message elsewhere shifts all after it.
         inbox.take(5);
     }
@@ -189,7 +222,7 @@ fn a_wait_by_tag_scans_each_message_once() {
     // Nor are those in front examined again for the next one.
     for _ in 0..1_000 {
         inbox.push_back(message(Kind::Message, 7, 0));
-        let at = inbox.position(receive::TAG, wanted).unwrap();
+        let at = inbox.position(&Selector::Tag(wanted)).unwrap();
         assert_eq!(at, inbox.len() - 1);
         inbox.take(at);
     }
@@ -202,11 +235,11 @@ fn a_message_put_back_to_the_front_is_found() {
     let mut inbox = long();
     inbox.mark_reference(3);
     inbox.push_back(message(Kind::Reply, 0, 3));
-    let at = inbox.position(receive::REFERENCE, 3).unwrap();
+    let at = inbox.position(&Selector::Reference(3)).unwrap();
     let reply = inbox.take(at).unwrap();
-    assert_eq!(inbox.position(receive::REFERENCE, 3), None);
+    assert_eq!(inbox.position(&Selector::Reference(3)), None);
     inbox.insert(0, reply);
-    assert_eq!(inbox.position(receive::REFERENCE, 3), Some(0));
+    assert_eq!(inbox.position(&Selector::Reference(3)), Some(0));
 }
 
 #[test]
@@ -215,8 +248,8 @@ fn a_short_inbox_keeps_no_marks() {
     for reference in 1..10 {
         inbox.mark_reference(reference);
         inbox.push_back(message(Kind::Message, 0, 0));
-        assert_eq!(inbox.position(receive::REFERENCE, reference), None);
-        assert_eq!(inbox.position(receive::TAG, 5), None);
+        assert_eq!(inbox.position(&Selector::Reference(reference)), None);
+        assert_eq!(inbox.position(&Selector::Tag(5)), None);
     }
     assert_eq!(inbox.marks.borrow().capacity(), 0);
 }

@@ -6,6 +6,7 @@ use super::Process;
 use crate::Payload;
 use crate::account::MaybeCharged;
 use crate::inbox::Inbox;
+use crate::selector::Selector;
 use crate::signal::Envelope;
 
 /// Bytes of a message's payload that a failure report includes.
@@ -54,10 +55,10 @@ impl<G> Process<G> {
 }
 
 impl<G: 'static> Process<G> {
-    /// Returns the position of the first wanted message (modes of [`exuvia_abi::receive`]).
+    /// Returns the position of the first wanted message.
     #[inline]
-    pub fn position(&self, mode: i32, key: u64) -> Option<usize> {
-        self.inbox()?.position(mode, key)
+    pub fn position(&self, wanted: &Selector) -> Option<usize> {
+        self.inbox()?.position(wanted)
     }
 
     /// Returns how many messages [`Process::position`] has examined since the last call. Searches

@@ -11,7 +11,7 @@ use exuvia_process::call::{CallServices, Caller, NewGuest, ReductionDebt, Runner
 use exuvia_process::transaction::{self, Transaction};
 use exuvia_process::{
     Access, Body, Clock, Context, Envelope, GrantRequest, Kind, Limits, Native, Payload, Pid,
-    Process, Signal, SpawnSpec, System,
+    Process, Selector, Signal, SpawnSpec, System,
 };
 
 /// A guest without code that may be in a transaction.
@@ -221,7 +221,7 @@ impl World {
         let me = self.process.pid();
         self.call(call, |caller| {
             match call.name {
-                "receive" => drop(caller.receive(0, 0).unwrap()),
+                "receive" => drop(caller.receive(&Selector::Any).unwrap()),
                 "send" => caller.send(peer, 1, b"x").unwrap(),
                 "request" => drop(caller.request(peer, 1, b"x").unwrap()),
                 "call" => drop(caller.call(peer, 1, b"x", true).unwrap()),
@@ -268,9 +268,8 @@ impl World {
                 "table_give" => caller.table_give(id, peer, 1).unwrap(),
                 "table_end" => caller.table_end(id).unwrap(),
                 // They end the process, or need no process.
-                "exit" | "self" | "log" | "random" | "clock" | "state_put" | "state_get" => {
-                    return false;
-                }
+                "exit" | "self" | "log" | "random" | "clock" | "state_put" | "state_get"
+                | "discard" => return false,
                 name => panic!("`{name}` is new: add how it is made"),
             }
             true

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use exuvia_abi::{limits, receive};
+use exuvia_abi::limits;
 use exuvia_process::{
     CAUSED_BY_RELEASE, Envelope, ExitReason, Kind, Limits, Payload, Pid, Priority, Process, Reason,
-    SendError, Signal,
+    Selector, SendError, Signal,
 };
 
 use crate::world::{FAILED, World, code, tags};
@@ -82,13 +82,13 @@ fn a_selective_take_leaves_the_others_in_their_order() {
     }
     world.run();
     world.with(to, |process, _| {
-        assert_eq!(process.position(receive::TAG, 9), None);
-        let at = process.position(receive::TAG, 2).expect("it is there");
+        assert_eq!(process.position(&Selector::Tag(9)), None);
+        let at = process.position(&Selector::Tag(2)).expect("it is there");
         assert_eq!(at, 1);
         assert_eq!(process.peek(at).map(|message| message.tag), Some(2));
         assert_eq!(process.take(at).map(|message| message.tag), Some(2));
-        assert_eq!(process.position(receive::TAG, 2), Some(2));
-        assert_eq!(process.position(receive::ANY, 0), Some(0));
+        assert_eq!(process.position(&Selector::Tag(2)), Some(2));
+        assert_eq!(process.position(&Selector::Any), Some(0));
         assert_eq!(process.take(9), None);
     });
     assert_eq!(tags(&world.inbox(to)), [1, 3, 2, 4]);
@@ -106,10 +106,10 @@ fn a_take_by_tag_skips_exit_and_down_messages() {
         }
         assert_eq!(process.peek(1).map(|m| m.tag), Some(CAUSED_BY_RELEASE));
         let tag = u64::from(CAUSED_BY_RELEASE);
-        assert_eq!(process.position(receive::TAG, tag), None);
+        assert_eq!(process.position(&Selector::Tag(tag)), None);
         let message = Envelope::message(from, CAUSED_BY_RELEASE, Payload::empty());
         process.deliver(message);
-        assert_eq!(process.position(receive::TAG, tag), Some(2));
+        assert_eq!(process.position(&Selector::Tag(tag)), Some(2));
     });
 }
 
@@ -124,11 +124,11 @@ fn a_take_by_reference_finds_the_reply_behind_messages() {
     world.send(server, client, 2).expect("accepted");
     world.run();
     world.with(client, |process, _| {
-        let at = process.position(receive::REFERENCE, reference);
+        let at = process.position(&Selector::Reference(reference));
         assert_eq!(at, Some(1));
         let reply = process.take(1).expect("it is there");
         assert_eq!((reply.kind, reply.tag), (Kind::Reply, 6));
-        assert_eq!(process.position(receive::REFERENCE, reference), None);
+        assert_eq!(process.position(&Selector::Reference(reference)), None);
     });
     assert_eq!(tags(&world.inbox(client)), [1, 2]);
 }

@@ -2,7 +2,7 @@
 //! or overtaken, and a terminated process is dead from the first part on.
 
 use exuvia_process::{
-    Clock, Envelope, ExitReason, Kind, Limits, Pid, Reason, RunState, SendError, System,
+    Clock, Envelope, ExitReason, Kind, Limits, Pid, Reason, RunState, Selector, SendError, System,
 };
 
 use crate::world::{FAILED, World, facts, tags};
@@ -84,9 +84,7 @@ fn a_selective_receive_finds_its_message_behind_a_flood() {
     world.reply(server, &request, 7);
     let found = |world: &World| {
         world.examine(asker, |process| {
-            process
-                .position(exuvia_abi::receive::REFERENCE, reference)
-                .is_some()
+            process.position(&Selector::Reference(reference)).is_some()
         })
     };
     for _ in 0..5 {

@@ -1,7 +1,6 @@
 //! Requests: exactly one of a reply or a DOWN, unless given up.
 
-use exuvia_abi::receive;
-use exuvia_process::{Due, Kind, Payload, Pid, Reason, SendError};
+use exuvia_process::{Due, Kind, Payload, Pid, Reason, Selector, SendError};
 
 use crate::world::{FAILED, World, facts, tags};
 
@@ -264,7 +263,7 @@ fn only_its_owner_cancels_a_timer_or_answers_for_it() {
     // Only messages with a reference of their own are of these kinds.
     assert_eq!(
         world.with(owner, |process, _| process
-            .position(receive::REFERENCE, timer)),
+            .position(&Selector::Reference(timer))),
         None
     );
     world.system.clock.advance(1_000);

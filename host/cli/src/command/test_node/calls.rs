@@ -11,7 +11,7 @@ use exuvia_node::process::call::info::read_clock;
 use exuvia_node::process::call::messages::{Replied, receive_mode};
 use exuvia_node::process::call::spawn::{SpawnOptions, Spawned};
 use exuvia_node::process::call::{CallError, CallResult};
-use exuvia_node::process::{Envelope, Payload};
+use exuvia_node::process::{Envelope, Payload, Selector};
 
 use super::Server;
 use super::wire::{Request, Response};
@@ -48,6 +48,22 @@ fn found<B: AsRef<[u8]>>(made: Made<Option<B>>) -> Result<Response, String> {
     response(made, |found| match found {
         Some(bytes) => Response::new(0).bytes(bytes.as_ref()),
         None => Response::code(Code::Empty),
+    })
+}
+
+/// What the test wants to receive: a mode, a number, and what a guest's key would point to.
+fn selector(mode: i32, key: u64, of: &[u8]) -> Result<Selector, String> {
+    let invalid = || format!("the test's SDK selects by what this program does not know: {mode}");
+    Ok(match mode {
+        receive::ANY => Selector::Any,
+        receive::TAG => Selector::Tag(key),
+        receive::REFERENCE => Selector::Reference(key),
+        receive::SENDER => Selector::Sender(Pid::from_bytes(of.try_into().map_err(|_| invalid())?)),
+        receive::REFERENCES => {
+            let all = of.as_chunks::<8>().0.iter();
+            Selector::References(all.map(|one| u64::from_le_bytes(*one)).collect())
+        }
+        _ => return Err(invalid()),
     })
 }
 
@@ -112,7 +128,8 @@ impl Server {
     fn messages(&self, call: &'static HostCall, q: &mut Request<'_>) -> Result<Response, String> {
         if call.name == "receive" {
             let (mode, key, timeout) = (q.int()?, q.reference()?, q.number()?);
-            return self.receive(call, mode, key, timeout);
+            let wanted = selector(mode, key, &q.bytes()?)?;
+            return self.receive(call, wanted, timeout);
         }
         let to = q.pid()?;
         match call.name {
@@ -139,16 +156,14 @@ impl Server {
     fn receive(
         &self,
         call: &'static HostCall,
-        mode: i32,
-        key: u64,
+        wanted: Selector,
         timeout: i64,
     ) -> Result<Response, String> {
-        let (mode, _) = match receive_mode(mode, timeout) {
-            Ok(mode) => mode,
-            Err(code) => return Ok(Response::code(code)),
-        };
+        if let Err(code) = receive_mode(wanted.mode(), timeout) {
+            return Ok(Response::code(code));
+        }
         let taken = self.wait(call, timeout, move |caller| {
-            let position = caller.receive(mode, key)?;
+            let position = caller.receive(&wanted)?;
             position.map(|position| take(caller, position)).transpose()
         });
         response(taken, |message| match message {

@@ -83,8 +83,9 @@ fn begin(
     // The first argument of `fd_read` and the like is the file.
     let of_file = function.name.starts_with("fd_") && function.name != "fd_renumber";
     if let Mode::Restricted(restricted) = &data.mode {
-        let what = restricted.what;
-        data.lent.get_or_insert_with(|| Box::new(Wasi::closed()));
+        let (what, is_fixed) = (restricted.what, restricted.fixed.is_some());
+        data.lent
+            .get_or_insert_with(|| Box::new(Wasi::closed(is_fixed)));
         let wasi = data.lent::<Wasi>().ok_or_else(no_access)?;
         if may_wait(function) && !(of_file && wasi.is_standard(called.first)) {
             return Err(wasmtime::Error::new(RefusedWasiCall {

@@ -1,0 +1,23 @@
+//! What a module is told while it is initialized once for all its processes, instead of what differs
+//! between them: clocks stand at 0, and random numbers are always the same. See
+//! [`exports::SHARED_START`](exuvia_abi::exports::SHARED_START).
+
+/// Whose hash the random bytes are.
+const SEED: &[u8] = b"exuvia: random bytes of a shared start";
+
+/// The random bytes of a run. They do not repeat, since some code looks for a number that it has not
+/// had.
+#[derive(Debug, Default)]
+pub(crate) struct Fixed {
+    drawn: u64,
+}
+
+impl Fixed {
+    /// Fills a buffer with the next bytes.
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) {
+        let mut bytes = blake3::Hasher::new().update(SEED).finalize_xof();
+        bytes.set_position(self.drawn);
+        bytes.fill(buffer);
+        self.drawn += buffer.len() as u64;
+    }
+}
