@@ -1,11 +1,22 @@
 //! What is known before a node runs, about a module and about the machine.
 
-use exuvia_engine::{Engine, EngineConfig, LoadError, default_frames, most_mappings};
+use std::thread::park_timeout;
+use std::time::Duration;
+
+use exuvia_abi::exports;
+use exuvia_engine::{
+    Artifact, DeadStack, Engine, EngineConfig, LoadError, default_frames, most_mappings,
+};
+use exuvia_process::WhyNot;
 use serde::Serialize;
+use tokio::sync::broadcast::Receiver;
 
 use crate::config::NodeConfig;
+use crate::event::Event;
 use crate::host_memory;
 use crate::inspect::page_map;
+use crate::node::{Node, SpawnOptions};
+use crate::request::{DeployOptions, ModuleBytes};
 
 /// A module that a node can load.
 #[derive(Clone, Debug, Serialize)]
@@ -26,9 +37,27 @@ pub struct Checked {
     pub resident_only: Vec<String>,
     /// The WASI functions that it imports.
     pub wasi: Vec<String>,
+    /// How its processes begin.
+    pub start: Start,
+    /// What could be better, and how.
+    pub warnings: Vec<String>,
 }
 
-/// Loads a module as a node with default settings would, and drops it.
+/// How a process begins, and what it costs before it has done anything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// Bytes of memory that all processes share until they write to them.
+    pub base_bytes: u64,
+    /// The call by which initialization asks for what differs between processes, so that it runs for each of
+    /// them; `None`: once for all.
+    pub differs_by: Option<&'static str>,
+    /// Bytes of the image of a process that was started with nil, after its start.
+    pub newborn_bytes: Option<usize>,
+    /// Why that is not known: such a process ended, and how, or did not come to rest in time.
+    pub newborn_failed: Option<String>,
+}
+
+/// Loads a module as a node with default settings would, starts a process of it, and drops both.
 ///
 /// # Errors
 ///
@@ -42,6 +71,10 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
     let engine = Engine::new(&config).map_err(|error| vec![error])?;
     let artifact = engine.check(wasm)?;
     let (save, load) = artifact.hands_over_state();
+    let (newborn_bytes, newborn_failed) = match newborn(wasm) {
+        Ok(bytes) => (Some(bytes), None),
+        Err(why) => (None, Some(why)),
+    };
     Ok(Checked {
         file_bytes: artifact.file_bytes() as u64,
         memory_bytes: artifact.memory_bytes(),
@@ -51,7 +84,101 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
         layout: artifact.has_layout(),
         resident_only: artifact.resident_only().to_vec(),
         wasi: artifact.wasi().map(str::to_owned).collect(),
+        start: Start {
+            base_bytes: artifact.base_bytes(),
+            differs_by: artifact.start_differs_by(),
+            newborn_bytes,
+            newborn_failed,
+        },
+        warnings: warnings(&artifact),
     })
+}
+
+/// What a module lacks that it need not have, and what to do about it.
+fn warnings(artifact: &Artifact) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut warn = |text: &str| warnings.push(text.to_owned());
+    if artifact.has_export("_start") && !artifact.has_export(exports::INITIALIZE) {
+        warn(
+            "it is a command: `_start` is never called, so constructors and the runtime of its language do not start; build a reactor (C and Zig: `-mexec-model=reactor`, Go: `-buildmode=c-shared`, Rust: `crate-type = [\"cdylib\"]`)",
+        );
+    }
+    if !artifact.has_names() {
+        warn(
+            "it names no functions: backtraces have numbers, and the stack is not known by its name; keep the section `name` (strip debugging information only: `-Wl,--strip-debug`, `strip = \"debuginfo\"`)",
+        );
+    }
+    match artifact.dead_stack() {
+        DeadStack::Below(_) => {}
+        DeadStack::NotFirst => warn(
+            "its stack lies above data, so what is left on it is part of every image: link with `--stack-first`",
+        ),
+        DeadStack::Unknown if artifact.has_names() && artifact.base_bytes() == 0 => {}
+        DeadStack::Unknown => warn(
+            "where its stack lies is not known, so what is left on it is part of every image: export the global `__stack_pointer` (`-Wl,--export=__stack_pointer`), or keep its name; a language without such a stack needs neither",
+        ),
+    }
+    warnings
+}
+
+/// How long a process may take to start and to come to rest.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Starts a process with nil in a node of its own, and returns the bytes of its image.
+fn newborn(wasm: &[u8]) -> Result<usize, String> {
+    let config = NodeConfig {
+        schedulers: 1,
+        frames: 4,
+        ..NodeConfig::default()
+    };
+    let node = Node::start(config).map_err(|error| error.to_string())?;
+    let mut events = node.events();
+    let measured = started(&node, &mut events, wasm);
+    node.halt();
+    measured
+}
+
+fn started(node: &Node, events: &mut Receiver<Event>, wasm: &[u8]) -> Result<usize, String> {
+    const NAME: &str = "checked";
+    const NIL: &[u8] = &[0xc0];
+    let module = ModuleBytes {
+        name: NAME.into(),
+        bytes: wasm.to_vec(),
+        source: NAME.into(),
+        noticed: None,
+    };
+    (node.deploy(vec![module], DeployOptions::default())).map_err(|error| error.to_string())?;
+    let pid = node.spawn(NAME, NIL, &SpawnOptions::default());
+    let pid = pid.map_err(|error| error.to_string())?;
+    let mut waited = Duration::ZERO;
+    loop {
+        match node.capture(pid) {
+            Ok(snapshot) if snapshot.guest.has_run => {
+                return Ok(snapshot.guest.state.map_or(0, |state| state.len()));
+            }
+            Ok(_) => {}
+            Err(WhyNot::NoProcess) => return Err(ended(events)),
+            Err(why) if waited >= PATIENCE => return Err(why.to_string()),
+            Err(_) => {}
+        }
+        if waited >= PATIENCE {
+            return Err("it does not start in time".into());
+        }
+        park_timeout(LOOK);
+        waited += LOOK;
+    }
+}
+
+/// How the only process of a node has ended.
+fn ended(events: &mut Receiver<Event>) -> String {
+    while let Ok(event) = events.try_recv() {
+        if let Event::Exit { reason, .. } = event {
+            return format!("it ends: {reason}");
+        }
+    }
+    "it ends".into()
 }
 
 /// What this machine offers a node.

@@ -32,7 +32,7 @@ mod swap;
 mod upgrade_state;
 
 pub use app::{App, BootOptions, StopReport};
-pub use check::{Checked, Machine, check, machine_info};
+pub use check::{Checked, Machine, Start, check, machine_info};
 pub use config::{AtStage, NodeConfig, SwapStage};
 pub use error::{
     BootError, CallFailed, NodeError, RestartFailed, SendFailed, SpawnFailed, SwapError,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use exuvia_manifest::{FILE_NAME, Manifest};
-use exuvia_node::Checked;
+use exuvia_node::{Checked, Start};
 use serde_json::{Value, json};
 
 use crate::command::deploy::read;
@@ -84,6 +84,7 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), CliError> 
         checked.schema
     ))?;
     output.line(&format!("  state: {}", state(checked)))?;
+    output.line(&format!("  start: {}", start(&checked.start)))?;
     for why in &checked.resident_only {
         let word = output.paint(Tone::Warning, "resident only");
         output.line(&format!("  {word}: {}", clean(why)))?;
@@ -91,7 +92,27 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), CliError> 
     if !checked.wasi.is_empty() {
         output.line(&format!("  wasi: {}", wasi(&checked.wasi)))?;
     }
+    for warning in &checked.warnings {
+        let word = output.paint(Tone::Warning, "warning");
+        output.line(&format!("  {word}: {warning}"))?;
+    }
     Ok(())
+}
+
+/// Describes how a process begins, and what it costs.
+fn start(start: &Start) -> String {
+    let shared = bytes(start.base_bytes);
+    let how = match start.differs_by {
+        None => format!("once for all processes, which share {shared}"),
+        Some(call) => format!(
+            "for each process, since it calls `{call}`; they share {shared} (a module that exports `exuvia_shared_start` starts once)"
+        ),
+    };
+    match (start.newborn_bytes, &start.newborn_failed) {
+        (Some(image), _) => format!("{how}; started with nil, one costs {}", bytes(image as u64)),
+        (None, Some(why)) => format!("{how}; started with nil, {}", clean(why)),
+        (None, None) => how,
+    }
 }
 
 /// Describes what a module may request of WASI, judging by the functions that it imports. A
