@@ -10,6 +10,7 @@ mod abi;
 mod bench;
 mod checks;
 mod guests;
+mod languages;
 mod setup;
 mod shell;
 mod tidy;
@@ -26,6 +27,11 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "install the Wasm target and cargo-nextest, if they are missing",
     ),
     ("guests", "", "build every guest package to Wasm"),
+    (
+        "languages",
+        "[NAME..]",
+        "build the guests of the conformance suite, one for each language",
+    ),
     (
         "test",
         "[--long]",
@@ -91,7 +97,7 @@ fn main() -> ExitCode {
 
 fn check_arguments(command: &str, rest: &[String]) -> Result<()> {
     let allowed: &[&str] = match command {
-        "demo" | "bench" | "help" => return Ok(()),
+        "demo" | "bench" | "help" | "languages" => return Ok(()),
         "test" | "loom" => &["--long"],
         _ => &[],
     };
@@ -106,6 +112,7 @@ fn dispatch(command: &str, rest: &[String]) -> Result<()> {
     match command {
         "setup" => setup::all(),
         "guests" => guests::build(),
+        "languages" => languages::build(rest),
         "test" => checks::test(long),
         "loom" => checks::loom(long),
         "demo" => checks::demo(rest),

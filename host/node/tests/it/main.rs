@@ -21,6 +21,7 @@ mod groups;
 mod guests;
 mod http;
 mod inspecting;
+mod languages;
 #[path = "../../../engine/tests/it/layout.rs"]
 mod layout;
 mod limits;

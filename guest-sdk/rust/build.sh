@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds the modules of guest-sdk/conformance into the folder that is named.
+set -euo pipefail
+to=$(mkdir -p "$1" && cd "$1" && pwd)
+cd "$(dirname "$0")"
+build() { # file, feature
+    cargo build --quiet --release --target wasm32-wasip1 --package exuvia-conformance-guest --features "$2"
+    cp target/wasm32-wasip1/release/exuvia_conformance_guest.wasm "$to/$1.wasm"
+}
+build ping ping
+build bad bad
+build two two
+build same same
+build one default
