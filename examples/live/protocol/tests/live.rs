@@ -52,6 +52,10 @@ fn next(session: Pid, fits: impl Fn(&Value) -> bool) -> Value {
 
 /// Starts the session of somebody who joins. Returns what was there before.
 fn joins(user: &str) -> (Pid, Value) {
+    joins_as(user, user)
+}
+
+fn joins_as(user: &str, name: &str) -> (Pid, Value) {
     let key = format!("session:{user}");
     let session = exuvia::spawn("session")
         .args(&key)
@@ -63,7 +67,7 @@ fn joins(user: &str) -> (Pid, Value) {
         session,
         &json!({ "type": "hello", "version": 1, "token": null }),
     );
-    let person = json!({ "user": user, "name": user, "hue": 20 });
+    let person = json!({ "user": user, "name": name, "hue": 20 });
     says(
         session,
         &json!({ "type": "join", "ref": 1, "topic": LOBBY, "payload": person }),
@@ -124,7 +128,7 @@ fn the_board_is_bounded_and_a_stroke_off_it_is_refused() {
     let strokes = history["strokes"].as_array().unwrap();
     assert_eq!(strokes.len(), 1_500);
     assert_eq!(strokes[0]["points"], json!([[100, 0]]));
-    // Long ones are fewer: all of them fit into what a session can get.
+    // Long ones are fewer.
     let points = vec![[10_000, 10_000]; 200];
     let stroke = json!({ "hue": 359, "width": 40, "points": points });
     for n in 0..100_u64 {
@@ -134,6 +138,53 @@ fn the_board_is_bounded_and_a_stroke_off_it_is_refused() {
         push(anna, n + 3_000, "draw", &stroke);
     }
     let (_, history) = joins("carla");
-    assert_eq!(history["strokes"].as_array().unwrap().len(), 60);
-    assert!(history.to_string().len() < 256 * 1024);
+    assert_eq!(history["strokes"].as_array().unwrap().len(), 40);
+}
+
+#[test]
+fn what_somebody_gets_who_comes_fits_into_what_a_session_keeps() {
+    let node = live("worst");
+    // The worst name, and the worst words: characters with which JSON has most to do, in as many bytes as are allowed.
+    let (anna, _) = joins_as("anna", &"\u{1f58d}".repeat(24));
+    let words = "\"".repeat(333) + &"\u{1f58d}".repeat(166);
+    let mut number = 2;
+    let mut say = |event: &str, payload: &Value| {
+        if number % 100 == 0 {
+            // More in a second would be refused.
+            node.advance(Duration::from_secs(1));
+        }
+        push(anna, number, event, payload);
+        number += 1;
+        number - 1
+    };
+    for (text, error) in [
+        (words.clone() + "\"", None),
+        (words.clone() + "aa", Some("say 1 to 500 characters")),
+        ("\u{1f58d}".repeat(251), Some("say at most 1000 bytes")),
+        ("a\u{1}b".into(), Some("control characters are not allowed")),
+    ] {
+        let asked = say("say", &json!(text));
+        let reply = next(anna, |frame| frame["ref"] == asked);
+        assert_eq!(reply["error"], json!(error));
+    }
+    for _ in 0..50 {
+        say("say", &json!(words));
+    }
+    // As many strokes as are kept, with as many points as are kept.
+    for n in 0..1_500 {
+        let points = vec![[10_000, 10_000]; if n % 3 == 0 { 6 } else { 5 }];
+        say(
+            "draw",
+            &json!({ "hue": 359, "width": 40, "points": points }),
+        );
+    }
+    let (_, history) = joins("ben");
+    let strokes = history["strokes"].as_array().unwrap();
+    let points = strokes
+        .iter()
+        .map(|stroke| stroke["points"].as_array().unwrap().len());
+    assert_eq!((strokes.len(), points.sum::<usize>()), (1_500, 8_000));
+    assert_eq!(history["said"].as_array().unwrap().len(), 50);
+    let bytes = history.to_string().len();
+    assert!(bytes < 256 * 1024, "{bytes} bytes");
 }

@@ -14,9 +14,9 @@ fn drawn(stroke: Stroke) -> Vec<Stroke> {
 
 /// Strokes that are kept for those who come later.
 const MAX_STROKES: usize = 1500;
-/// Points of all of these. Each is 14 bytes at most, and all that somebody gets who comes should fit into the 256 KiB that a
-/// session keeps for its client.
-const MAX_ALL_POINTS: usize = 12_000;
+/// Points of all of these. Each is 14 bytes at most in JSON, a stroke 36 more, and what was said 1,500: so all that somebody gets
+/// who comes fits into the 256 KiB that a session keeps for its client.
+const MAX_ALL_POINTS: usize = 8_000;
 /// Words that are kept for them.
 const MAX_SAID: usize = 50;
 

@@ -15,6 +15,11 @@ fn words(text: &str) -> String {
 const MAX_NAME: usize = 24;
 /// Characters of what is said at once.
 const MAX_WORDS: usize = 500;
+/// Bytes of it: the room keeps what was said for those who come later, and has a bound for all of it.
+const MAX_WORDS_BYTES: usize = 1_000;
+
+/// Each would be six bytes in JSON, and no line of text needs one.
+const CONTROL: &str = "control characters are not allowed";
 
 #[derive(Serialize, Deserialize, Layout)]
 struct Window {
@@ -82,6 +87,9 @@ impl Channel for Window {
         if !(1..=MAX_NAME).contains(&person.name.chars().count()) {
             return Err(format!("a name has 1 to {MAX_NAME} characters").into());
         }
+        if person.name.contains(char::is_control) {
+            return Err(CONTROL.into());
+        }
         if person.user.is_empty() || person.user.len() > 64 || person.hue >= 360 {
             return Err("`user` or `hue` is not what this page sends".into());
         }
@@ -111,6 +119,12 @@ impl Window {
                 let text = words(&push.payload.decode::<String>()?);
                 if !(1..=MAX_WORDS).contains(&text.chars().count()) {
                     return Err(format!("say 1 to {MAX_WORDS} characters").into());
+                }
+                if text.len() > MAX_WORDS_BYTES {
+                    return Err(format!("say at most {MAX_WORDS_BYTES} bytes").into());
+                }
+                if text.contains(char::is_control) {
+                    return Err(CONTROL.into());
                 }
                 room.say(Said {
                     name: self.person.name.clone(),
