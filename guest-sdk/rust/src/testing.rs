@@ -34,9 +34,9 @@
 //! assert_eq!(testing::reply_to::<u64>(reference), Ok(5));
 //! ```
 
-mod bodies;
 mod groups;
 pub(crate) mod host;
+mod io;
 mod messages;
 mod processes;
 mod tables;
@@ -46,18 +46,15 @@ use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-pub use self::bodies::{
-    deliver_connected, deliver_end, deliver_fetched_in_parts, deliver_http_in_parts, deliver_part,
-    unread,
+pub use self::io::{
+    deliver_connected, deliver_end, deliver_event, deliver_fetched, deliver_fetched_in_parts,
+    deliver_http, deliver_http_in_parts, deliver_part, response_to, unread,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::socket::{self, Socket};
 use crate::task::Slot;
-use crate::{
-    Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult, http, runtime, tag,
-};
+use crate::{Actor, Error, Kind, Level, Message, Pid, Priority, Reason, RunResult, runtime, tag};
 
 /// The pid of the process under test.
 pub const ME: Pid = Pid::from_parts(1, 1);
@@ -159,7 +156,7 @@ struct World {
     groups: BTreeMap<String, BTreeSet<Pid>>,
     tables: tables::Tables,
     /// Sockets from which the guest reads.
-    arriving: BTreeMap<Pid, bodies::Arriving>,
+    arriving: BTreeMap<Pid, io::Arriving>,
     config: BTreeMap<String, Vec<u8>>,
     /// Timers that are set, and their delays in milliseconds.
     timers: BTreeMap<u64, i64>,
@@ -330,96 +327,6 @@ pub fn deliver_request<T: Serialize + ?Sized>(from: Pid, value: &T) -> u64 {
     let reference = world(World::next);
     deliver(typed(Kind::Request, from, reference, value));
     reference
-}
-
-/// Puts a request of HTTP into the mailbox, as the process of a connection sends it. Returns its reference, for
-/// [`response_to`].
-///
-/// ```
-/// let request = exuvia::http::Request::new("GET", "/");
-/// let reference = exuvia::testing::deliver_http(&request);
-/// # let _ = reference;
-/// ```
-pub fn deliver_http(request: &http::Request) -> u64 {
-    let reference = world(World::next);
-    deliver(Message {
-        kind: Kind::Request,
-        sender: Pid::NONE,
-        reference,
-        tag: tag::HTTP_REQUEST,
-        reason: Reason::NORMAL,
-        payload: Cow::Owned(request.encode().unwrap_or_else(|error| panic!("{error}"))),
-    });
-    reference
-}
-
-/// Puts into the mailbox what happens to a socket, as its process sends it. Returns the reference under which it is
-/// acknowledged; 0 for [`Event::Open`](crate::socket::Event::Open), which is not.
-///
-/// ```
-/// use exuvia::socket::{Event, Socket};
-/// let socket = Socket::from_pid(exuvia::Pid::from_parts(1, 9));
-/// let reference = exuvia::testing::deliver_event(socket, Event::Text("hello".into()));
-/// # let _ = reference;
-/// ```
-pub fn deliver_event(socket: Socket, event: socket::Event) -> u64 {
-    let (tag, payload) = socket::encode(event);
-    let is_request = tag != tag::SOCKET_OPEN;
-    let reference = if is_request { world(World::next) } else { 0 };
-    deliver(Message {
-        kind: if is_request {
-            Kind::Request
-        } else {
-            Kind::Message
-        },
-        sender: socket.pid(),
-        reference,
-        tag,
-        reason: Reason::NORMAL,
-        payload: Cow::Owned(payload),
-    });
-    reference
-}
-
-/// Puts what came of a request to the outside into the mailbox: a response, or the text of an error as `guest-sdk/io.md`
-/// has it. The reference is in the [`Effect::Request`] to [`HTTP_CLIENT`].
-///
-/// ```
-/// use exuvia::http::{Fetch, FetchError};
-/// use exuvia::testing::{self, Effect};
-/// let fetching = Fetch::get("https://example.com/").send().unwrap();
-/// let effects = testing::effects();
-/// let Effect::Request { to: testing::HTTP_CLIENT, reference, .. } = effects[0] else { panic!() };
-/// testing::deliver_fetched(reference, Err("denied: not granted"));
-/// assert_eq!(fetching.wait(exuvia::Wait::No), Err(FetchError::Denied("not granted".into())));
-/// ```
-pub fn deliver_fetched(reference: u64, came: Result<&http::Response, &str>) {
-    let (tag, payload) = match came {
-        Ok(response) => response.encode().unwrap_or_else(|error| panic!("{error}")),
-        Err(text) => (tag::REFUSED, text.as_bytes().to_vec()),
-    };
-    deliver(Message {
-        kind: Kind::Reply,
-        sender: HTTP_CLIENT,
-        reference,
-        tag,
-        reason: Reason::NORMAL,
-        payload: Cow::Owned(payload),
-    });
-}
-
-/// Returns the response to the request with this reference and removes it from the effects.
-/// [`Error::Timeout`] if there is none.
-///
-/// ```
-/// use exuvia::{Error, testing};
-/// assert_eq!(testing::response_to(7), Err(Error::Timeout));
-/// ```
-pub fn response_to(reference: u64) -> Result<http::Response, Error> {
-    match reply(reference) {
-        Some((tag, payload)) => http::Response::decode(tag, &payload),
-        None => Err(Error::Timeout),
-    }
 }
 
 /// Puts the reply to a request of the guest into the mailbox: a value, or the exit reason of

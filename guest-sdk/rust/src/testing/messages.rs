@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use exuvia_abi::{Code, Header, limits, receive as modes};
 
 use super::host::{record, record_referenced};
-use super::{Effect, ME, Waiting, World, bodies, world};
+use super::{Effect, ME, Waiting, World, io, world};
 use crate::sys::RawHeader;
 use crate::test::{Connection, current};
 use crate::{Error, Kind, Match, Message, Pid, Reason};
@@ -155,7 +155,7 @@ pub(crate) fn send(to: Pid, tag: u32, data: &[u8]) -> i32 {
         payload: data.to_vec(),
     });
     if tag == crate::tag::SOCKET_READ {
-        bodies::read(to, None);
+        io::read(to, None);
     }
     sent
 }
@@ -176,7 +176,7 @@ pub(crate) fn request(to: Pid, tag: u32, data: &[u8]) -> Result<u64, Error> {
         reference,
     });
     if tag == crate::tag::SOCKET_READ {
-        bodies::read(to, Some(reference));
+        io::read(to, Some(reference));
     }
     Ok(reference)
 }

@@ -1,11 +1,11 @@
-//! Sockets and bodies from which the guest reads, in the in-memory host.
+//! Requests of HTTP, sockets and bodies in the in-memory host: what their processes send to the guest.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use super::{HTTP_CLIENT, World, deliver, world};
+use super::{HTTP_CLIENT, World, deliver, reply, world};
 use crate::socket::{self, Event, Opened, Socket};
-use crate::{Kind, Message, Pid, Reason, http, tag};
+use crate::{Error, Kind, Message, Pid, Reason, http, tag};
 
 /// What arrives at a socket and has not been read.
 #[derive(Debug, Default)]
@@ -16,8 +16,72 @@ pub(super) struct Arriving {
     is_pushed: bool,
 }
 
+/// Puts a request of HTTP into the mailbox, as the process of a connection sends it. Returns its reference, for
+/// [`response_to`].
+///
+/// ```
+/// let request = exuvia::http::Request::new("GET", "/");
+/// let reference = exuvia::testing::deliver_http(&request);
+/// # let _ = reference;
+/// ```
+pub fn deliver_http(request: &http::Request) -> u64 {
+    deliver_asked(Pid::NONE, tag::HTTP_REQUEST, encoded(request))
+}
+
+/// Puts into the mailbox what happens to a socket, as its process sends it. Returns the reference under which it is
+/// acknowledged; 0 for [`Event::Open`](crate::socket::Event::Open), which is not.
+///
+/// ```
+/// use exuvia::socket::{Event, Socket};
+/// let socket = Socket::from_pid(exuvia::Pid::from_parts(1, 9));
+/// let reference = exuvia::testing::deliver_event(socket, Event::Text("hello".into()));
+/// # let _ = reference;
+/// ```
+pub fn deliver_event(socket: Socket, event: Event) -> u64 {
+    let (tag, payload) = socket::encode(event);
+    if tag != tag::SOCKET_OPEN {
+        return deliver_asked(socket.pid(), tag, payload);
+    }
+    deliver_as(Kind::Message, socket.pid(), 0, tag, payload);
+    0
+}
+
+/// Puts what came of a request to the outside into the mailbox: a response, or the text of an error as `guest-sdk/io.md`
+/// has it. The reference is in the [`Effect::Request`](super::Effect::Request) to [`HTTP_CLIENT`].
+///
+/// ```
+/// use exuvia::http::{Fetch, FetchError};
+/// use exuvia::testing::{self, Effect};
+/// let fetching = Fetch::get("https://example.com/").send().unwrap();
+/// let effects = testing::effects();
+/// let Effect::Request { to: testing::HTTP_CLIENT, reference, .. } = effects[0] else { panic!() };
+/// testing::deliver_fetched(reference, Err("denied: not granted"));
+/// assert_eq!(fetching.wait(exuvia::Wait::No), Err(FetchError::Denied("not granted".into())));
+/// ```
+pub fn deliver_fetched(reference: u64, came: Result<&http::Response, &str>) {
+    let (tag, payload) = match came {
+        Ok(response) => response.encode().unwrap_or_else(|error| panic!("{error}")),
+        Err(text) => (tag::REFUSED, text.as_bytes().to_vec()),
+    };
+    deliver_reply(HTTP_CLIENT, reference, tag, payload);
+}
+
+/// Returns the response to the request with this reference and removes it from the effects.
+/// [`Error::Timeout`] if there is none.
+///
+/// ```
+/// use exuvia::{Error, testing};
+/// assert_eq!(testing::response_to(7), Err(Error::Timeout));
+/// ```
+pub fn response_to(reference: u64) -> Result<http::Response, Error> {
+    match reply(reference) {
+        Some((tag, payload)) => http::Response::decode(tag, &payload),
+        None => Err(Error::Timeout),
+    }
+}
+
 /// Puts a request of HTTP into the mailbox whose body arrives in parts: from the socket that is returned, with
-/// [`deliver_part`] and [`deliver_end`]. The reference is for [`response_to`](super::response_to).
+/// [`deliver_part`] and [`deliver_end`]. The reference is for [`response_to`].
 ///
 /// ```
 /// use exuvia::http::Request;
@@ -27,16 +91,8 @@ pub(super) struct Arriving {
 /// ```
 pub fn deliver_http_in_parts(request: &http::Request) -> (Socket, u64) {
     let socket = new_socket(false);
-    let reference = world(World::next);
     let request = request.clone().with_rest(socket);
-    deliver(Message {
-        kind: Kind::Request,
-        sender: socket.pid(),
-        reference,
-        tag: tag::HTTP_REQUEST,
-        reason: Reason::NORMAL,
-        payload: Cow::Owned(request.encode().unwrap_or_else(|error| panic!("{error}"))),
-    });
+    let reference = deliver_asked(socket.pid(), tag::HTTP_REQUEST, encoded(&request));
     (socket, reference)
 }
 
@@ -195,23 +251,30 @@ fn pass_on(pid: Pid) {
             None => return,
             Some((Some(reference), (tag, payload))) => deliver_reply(pid, reference, tag, payload),
             Some((None, (tag, payload))) => {
-                let reference = world(World::next);
-                deliver(Message {
-                    kind: Kind::Request,
-                    sender: pid,
-                    reference,
-                    tag,
-                    reason: Reason::NORMAL,
-                    payload: Cow::Owned(payload),
-                });
+                deliver_asked(pid, tag, payload);
             }
         }
     }
 }
 
+fn encoded(request: &http::Request) -> Vec<u8> {
+    request.encode().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Puts a request into the mailbox. Returns its reference.
+fn deliver_asked(sender: Pid, tag: u32, payload: Vec<u8>) -> u64 {
+    let reference = world(World::next);
+    deliver_as(Kind::Request, sender, reference, tag, payload);
+    reference
+}
+
 fn deliver_reply(sender: Pid, reference: u64, tag: u32, payload: Vec<u8>) {
+    deliver_as(Kind::Reply, sender, reference, tag, payload);
+}
+
+fn deliver_as(kind: Kind, sender: Pid, reference: u64, tag: u32, payload: Vec<u8>) {
     deliver(Message {
-        kind: Kind::Reply,
+        kind,
         sender,
         reference,
         tag,
