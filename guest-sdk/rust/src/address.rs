@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Actor, Error, Info, Match, Never, Nothing, Pid, Wait};
+use crate::{Actor, Error, Info, Match, Message, Never, Nothing, Pid, Wait};
 
 /// The pid of a process that accepts messages `M`, and requests `Q` with replies `R`.
 ///
@@ -275,12 +275,7 @@ impl<R> Pending<R> {
     where
         R: DeserializeOwned,
     {
-        match crate::receive(Match::Reference(self.reference), timeout) {
-            Ok(message) if message.kind == crate::Kind::Down => Err(Error::NoProc(message.reason)),
-            Ok(reply) => reply.decode(),
-            Err(Nothing::Limit) => Err(Error::Limit),
-            Err(Nothing::Empty | Nothing::Timeout | Nothing::Upgrade) => Err(Error::Timeout),
-        }
+        reply(self.reference, timeout.into())?.decode()
     }
 
     /// Cancels the request: nothing with its reference arrives any more.
@@ -294,6 +289,15 @@ impl<R> Pending<R> {
         // An unknown reference is no error, and no other error is possible.
         let _ = crate::demonitor(self.reference, true);
     }
+}
+
+/// Waits on the stack of the handler for what comes with the reference of a request: the reply, or the exit of the process that
+/// was asked; see [`Message::accepted`].
+pub(crate) fn reply(reference: u64, limit: Wait) -> Result<Message<'static>, Error> {
+    crate::receive(Match::Reference(reference), limit).map_err(|nothing| match nothing {
+        Nothing::Limit => Error::Limit,
+        Nothing::Empty | Nothing::Timeout | Nothing::Upgrade => Error::Timeout,
+    })
 }
 
 // Implemented by hand: derives would put bounds on the type parameters.

@@ -50,7 +50,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Decodes the payload. Returns [`Error::Refused`] for a reply that rejects the request.
+    /// Decodes the payload. Returns [`Error::Refused`] for a reply that rejects the request, and [`Error::NoProc`] for the exit
+    /// of the process that was asked.
     ///
     /// ```
     /// fn count(reply: &exuvia::Message) -> Result<u64, exuvia::Error> {
@@ -58,10 +59,18 @@ impl<'a> Message<'a> {
     /// }
     /// ```
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        if self.kind == Kind::Reply && self.tag == tag::REFUSED {
-            return Err(Error::Refused(self.text().into_owned()));
-        }
+        self.accepted()?;
         crate::decode(&self.payload)
+    }
+
+    /// Of what comes with the reference of a request: returns an error if it is a refusal, or the exit of the process that was
+    /// asked.
+    pub(crate) fn accepted(&self) -> Result<(), Error> {
+        match (self.kind, self.tag) {
+            (Kind::Down, _) => Err(Error::NoProc(self.reason)),
+            (Kind::Reply, tag::REFUSED) => Err(Error::Refused(self.text().into_owned())),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the payload as text; invalid UTF-8 is replaced.

@@ -65,9 +65,10 @@ use std::task::{self, Poll};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::connect::millis;
 pub use self::connect::{Connect, ConnectAnswer, Connected, Connecting, connect};
 use crate::task::Answer;
-use crate::{Error, Match, Message, Nothing, Pending, Pid, Wait, tag};
+use crate::{Error, Message, Pending, Pid, Wait, address, tag};
 
 /// A socket, or the body of a response that is sent in parts. It may be kept in the state and sent to other processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -131,12 +132,9 @@ pub(crate) enum Part {
 impl Part {
     /// Reads the reply to a request with [`tag::SOCKET_READ`].
     fn of(reply: &Message<'_>) -> Result<Part, Error> {
-        if reply.kind == crate::Kind::Down {
-            return Err(Error::NoProc(reply.reason));
-        }
+        reply.accepted()?;
         let bytes = || reply.payload.to_vec();
         Ok(match reply.tag {
-            tag::REFUSED => return Err(Error::Refused(reply.text().into_owned())),
             tag::SOCKET_TEXT => Part::Text(bytes()),
             tag::SOCKET_DATA => Part::Data(bytes()),
             tag::SOCKET_END => Part::End(bytes()),
@@ -177,11 +175,7 @@ impl Reading {
     }
 
     pub(crate) fn wait_for_part(self, limit: Wait) -> Result<Part, Error> {
-        match crate::receive(Match::Reference(self.0), limit) {
-            Ok(reply) => Part::of(&reply),
-            Err(Nothing::Limit) => Err(Error::Limit),
-            Err(Nothing::Empty | Nothing::Timeout | Nothing::Upgrade) => Err(Error::Timeout),
-        }
+        Part::of(&address::reply(self.0, limit)?)
     }
 
     pub(crate) async fn part(self) -> Result<Part, Error> {

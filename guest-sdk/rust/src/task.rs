@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::{Buffer, Context, Error, Kind, Match, Message, Pending, Wait, tag};
+use crate::{Buffer, Context, Error, Match, Message, Pending, Wait, tag};
 
 /// An actor: its state or, while an `async` handler owns the state, the handler.
 #[derive(Debug)]
@@ -195,10 +195,7 @@ impl<R: DeserializeOwned> Future for Answer<R> {
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Polled<'_>) -> Poll<Self::Output> {
         let message = std::task::ready!(self.poll_message());
-        Poll::Ready(match message.kind {
-            Kind::Down => Err(Error::NoProc(message.reason)),
-            _ => message.decode(),
-        })
+        Poll::Ready(message.decode())
     }
 }
 

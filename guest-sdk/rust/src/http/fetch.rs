@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{BodyStream, Octets, head_and_body};
-use crate::socket::Socket;
+use crate::socket::{Socket, millis};
 use crate::task::Answer;
-use crate::{Error, Match, Message, Nothing, Wait, tag};
+use crate::{Error, Message, Wait, address, tag};
 
 /// A request to the outside. What it may reach is granted by `net.connect` of the manifest.
 ///
@@ -174,7 +174,7 @@ impl Fetch {
     /// Sets how long it may take in all, ten minutes at most; 30 seconds otherwise.
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Fetch {
-        self.head.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.head.timeout_ms = Some(millis(limit));
         self
     }
 
@@ -224,11 +224,7 @@ pub struct Fetching(u64);
 impl Fetching {
     /// Waits for the response on the stack of the handler.
     pub fn wait(self, limit: impl Into<Wait>) -> Result<Fetched, FetchError> {
-        match crate::receive(Match::Reference(self.0), limit) {
-            Ok(reply) => Fetched::of(&reply),
-            Err(Nothing::Limit) => Err(FetchError::Failed(Error::Limit.to_string())),
-            Err(Nothing::Empty | Nothing::Timeout | Nothing::Upgrade) => Err(FetchError::Timeout),
-        }
+        Fetched::of(&address::reply(self.0, limit.into())?)
     }
 }
 
@@ -262,11 +258,7 @@ pub struct FetchingStream(Fetching);
 impl FetchingStream {
     /// Waits for the head of the response on the stack of the handler.
     pub fn wait(self, limit: impl Into<Wait>) -> Result<FetchedStream, FetchError> {
-        match crate::receive(Match::Reference(self.0.0), limit) {
-            Ok(reply) => FetchedStream::of(&reply),
-            Err(Nothing::Limit) => Err(FetchError::Failed(Error::Limit.to_string())),
-            Err(Nothing::Empty | Nothing::Timeout | Nothing::Upgrade) => Err(FetchError::Timeout),
-        }
+        FetchedStream::of(&address::reply(self.0.0, limit.into())?)
     }
 }
 
@@ -329,12 +321,7 @@ fn header<'a>(headers: &'a [(String, Octets)], name: &str) -> Option<&'a str> {
 
 impl Fetched {
     fn of(reply: &Message<'_>) -> Result<Fetched, FetchError> {
-        if reply.kind == crate::Kind::Down {
-            return Err(FetchError::Unavailable);
-        }
-        if reply.tag == tag::REFUSED {
-            return Err(Error::Refused(reply.text().into_owned()).into());
-        }
+        reply.accepted()?;
         let (head, body) = head_and_body::<FetchedHead>(&reply.payload)?;
         Ok(Fetched {
             status: head.status,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Socket;
 use crate::http::FetchError;
 use crate::task::Answer;
-use crate::{Error, Info, Match, Message, Nothing, Wait, tag};
+use crate::{Info, Message, Wait, address, tag};
 
 /// A connection to the outside: `tcp://`, `tls://`, `ws://`, `wss://` or `udp://`, a host and a port. Where a process may connect
 /// is granted by `net.connect` of the manifest.
@@ -126,7 +126,7 @@ impl Connect {
     }
 }
 
-fn millis(limit: Duration) -> u64 {
+pub(crate) fn millis(limit: Duration) -> u64 {
     u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -168,11 +168,7 @@ impl Connecting {
 
     /// Waits for the socket on the stack of the handler.
     pub fn wait(self, limit: impl Into<Wait>) -> Result<Connected, FetchError> {
-        match crate::receive(Match::Reference(self.0), limit) {
-            Ok(reply) => Connected::of(&reply),
-            Err(Nothing::Limit) => Err(Error::Limit.into()),
-            Err(Nothing::Empty | Nothing::Timeout | Nothing::Upgrade) => Err(FetchError::Timeout),
-        }
+        Connected::of(&address::reply(self.0, limit.into())?)
     }
 }
 
@@ -200,12 +196,7 @@ impl Future for ConnectAnswer {
 
 impl Connected {
     fn of(reply: &Message<'_>) -> Result<Connected, FetchError> {
-        if reply.kind == crate::Kind::Down {
-            return Err(FetchError::Unavailable);
-        }
-        if reply.tag == tag::REFUSED {
-            return Err(Error::Refused(reply.text().into_owned()).into());
-        }
+        reply.accepted()?;
         let opened: Opened = crate::decode(&reply.payload)?;
         Ok(Connected {
             socket: Socket::from_pid(reply.sender),
