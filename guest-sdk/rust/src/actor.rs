@@ -141,7 +141,7 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
 
     /// Handles a request of HTTP: respond now by returning `Some`, or keep `from` in the state,
     /// return `None`, and call [`Responder::respond`](crate::http::Responder::respond) later. See
-    /// [`http`](crate::http).
+    /// [`http`](mod@crate::http), also for handlers of one path and method each.
     fn handle_http(
         &mut self,
         request: http::Request,
@@ -206,6 +206,9 @@ pub trait Actor: Serialize + DeserializeOwned + 'static {
 
     #[doc(hidden)]
     const ASYNC_HANDLE: bool = false;
+    /// Whether requests of HTTP go to the functions of `#[exuvia::http]`.
+    #[doc(hidden)]
+    const HTTP_HANDLERS: bool = false;
     #[doc(hidden)]
     const ASYNC_HANDLE_CALL: bool = false;
     #[doc(hidden)]

@@ -62,7 +62,7 @@
 //! | --- | --- |
 //! | [`tag::TYPED`] (0) | the payload is MessagePack, with field names, of the receiver's declared type |
 //! | [`tag::REFUSED`] (`u32::MAX`) | in a reply: the request was rejected; the payload says why, as text |
-//! | [`tag::HTTP_REQUEST`], [`tag::HTTP_RESPONSE`] | a request of HTTP and the reply to it: see [`http`] |
+//! | [`tag::HTTP_REQUEST`], [`tag::HTTP_RESPONSE`] | a request of HTTP and the reply to it: see [`http`](mod@http) |
 //! | `tag::HTTP_STREAM`, `tag::SOCKET_...` | sockets and responses in parts: see [`socket`] |
 //! | `tag::CHANNEL_...` | what sessions and presence lists send each other: see [`channel`] |
 //! | anything else | yours: an actor receives it in [`Actor::handle_info`] |
@@ -118,6 +118,94 @@ pub use codec::{decode, encode};
 pub use context::{Caller, Context};
 pub use error::Error;
 pub use exuvia_abi::{ABI_VERSION, Kind, Priority, Reason, RunResult};
+/// Makes functions the handlers of requests for their paths and methods. The actor says that it has such a block, one, with
+/// `#[exuvia::actor(schema = 1, http)]`; [`Actor::handle_http`] is then made of it.
+///
+/// A handler has one or several of `#[get]`, `#[post]`, `#[put]`, `#[patch]` and `#[delete]`, with a path, in which `{name}` is
+/// one segment and `{*name}` the rest. The most exact path wins. Without a path it is all those that the manifest sends here and
+/// that no other handler has. `GET` handles `HEAD` too. It may be `async`, as [`Actor`] says.
+///
+/// Each argument is made of the request:
+///
+/// | argument | what it is | otherwise the client gets |
+/// | --- | --- | --- |
+/// | `id: u64`, and `{id}` in the path | the parameter of the path, for each type with `FromStr` | 404 |
+/// | `Query(page): Query<Page>` | [the query](http::Query) | 400 |
+/// | `Json(item): Json<Item>` | [the body, of JSON](http::Json) | 415, 400 or 422 |
+/// | `Form(item): Form<Item>` | [the body, a form](http::Form) | 415 or 422 |
+/// | `#[header("if-match")] tag: String` | the header, for each type with `FromStr` | 400 |
+/// | `#[header("if-match")] tag: Option<String>` | the same, if there is one | 400 |
+/// | `body: BodyStream` | [the body, in parts](http::BodyStream) | |
+/// | `request: &Request` | [all of it](http::Request) | |
+/// | `from: Responder` | [who waits for the response](http::Responder): the handler returns nothing, and responds now or later | |
+/// | `cx: &mut Context` | the actor's [`Context`] | |
+/// | any other | what its [`FromRequest`](http::FromRequest) makes of the request | its error |
+///
+/// It returns [something that is a response](http::IntoResponse). For a path that no handler has, the client gets 404, and for a
+/// method that a path has not, 405 with `Allow`. All of these say what was wrong, as text.
+///
+/// ```
+/// use exuvia::http::{Json, Response};
+/// use exuvia::prelude::*;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Board {
+///     notes: Vec<String>,
+/// }
+///
+/// #[exuvia::actor(schema = 1, http)]
+/// impl Actor for Board {
+///     fn init(_: (), _: &mut Context) -> Result<Self, String> {
+///         Ok(Board { notes: Vec::new() })
+///     }
+/// }
+///
+/// #[exuvia::http]
+/// impl Board {
+///     #[get("/notes/{number}")]
+///     fn note(&self, number: usize) -> Option<String> {
+///         self.notes.get(number).cloned()
+///     }
+///
+///     #[post("/notes")]
+///     fn add(&mut self, Json(note): Json<String>) -> Result<(u16, &'static str), Response> {
+///         if note.len() > 1_000 {
+///             return Err(Response::error(413, "a note has 1,000 bytes at most"));
+///         }
+///         self.notes.push(note);
+///         Ok((201, "added\n"))
+///     }
+/// }
+///
+/// use exuvia::http::Request;
+/// use exuvia::testing::{Process, deliver_http, response_to};
+/// let mut board = Process::<Board>::start(&());
+/// let put = deliver_http(&Request::new("PUT", "/notes"));
+/// board.run();
+/// assert_eq!(response_to(put).unwrap().status, 405);
+/// ```
+///
+/// A block that the actor does not know of is an error:
+///
+/// ```compile_fail
+/// # use exuvia::prelude::*;
+/// # #[derive(Serialize, Deserialize)] struct Board;
+/// #[exuvia::actor(schema = 1)] // `http` is missing
+/// impl Actor for Board {
+///     fn init(_: (), _: &mut Context) -> Result<Self, String> {
+///         Ok(Board)
+///     }
+/// }
+///
+/// #[exuvia::http]
+/// impl Board {
+///     #[get("/")]
+///     fn page(&self) -> &'static str {
+///         "never seen"
+///     }
+/// }
+/// ```
+pub use exuvia_macros::http;
 /// Declares a trait as a protocol: its functions are the messages and requests that a process
 /// accepts, and a client has them as methods.
 ///

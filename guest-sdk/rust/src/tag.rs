@@ -9,14 +9,14 @@ use exuvia_abi::io;
 /// ```
 pub const TYPED: u32 = 0;
 
-/// A request of HTTP, from the process of a connection; see [`http`](crate::http).
+/// A request of HTTP, from the process of a connection; see [`http`](mod@crate::http).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::HTTP_REQUEST, 0xffff_ff10);
 /// ```
 pub const HTTP_REQUEST: u32 = io::HTTP_REQUEST;
 
-/// A reply that is a response of HTTP; see [`http`](crate::http).
+/// A reply that is a response of HTTP; see [`http`](mod@crate::http).
 ///
 /// ```
 /// assert_eq!(exuvia::tag::HTTP_RESPONSE, 0xffff_ff11);

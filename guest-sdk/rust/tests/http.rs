@@ -91,12 +91,22 @@ fn a_request_is_responded_to() {
     );
     let sum = ask(&mut process, &Request::new("GET", "/sum?a=4&b=-1"));
     assert_eq!(sum, Response::json(&3));
-    let echo = Request::new("POST", "/echo").with_body("[1,2]");
-    assert_eq!(ask(&mut process, &echo).body, b"[1,2]");
+    for kind in [
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/ld+json",
+    ] {
+        let echo = Request::new("POST", "/echo").with_header("Content-Type", kind);
+        assert_eq!(ask(&mut process, &echo.with_body("[1,2]")).body, b"[1,2]");
+    }
 }
 
 #[test]
 fn what_a_handler_cannot_read_is_the_clients_error() {
+    let echo = |kind, body| {
+        let request = Request::new("POST", "/echo").with_header("content-type", kind);
+        request.with_body(body)
+    };
     let mut process = Process::<Page>::start(&());
     for (request, status, why) in [
         (
@@ -106,14 +116,34 @@ fn what_a_handler_cannot_read_is_the_clients_error() {
         ),
         (Request::new("GET", "/sum"), 400, "missing field `a`"),
         (
-            Request::new("POST", "/echo").with_body("[1,"),
+            echo("application/json", "[1,"),
             400,
-            "line 1 column 3",
+            "400 Bad Request: the body is not JSON: EOF while parsing a value at line 1 column 3",
+        ),
+        (
+            echo("application/json", "[1, true]"),
+            422,
+            "422 Unprocessable Entity: the body: invalid type: boolean `true`, expected u32",
+        ),
+        (
+            echo("text/plain", "[1]"),
+            415,
+            "the body is `text/plain`; send it as `content-type: application/json`",
+        ),
+        (
+            Request::new("POST", "/echo").with_body("[1]"),
+            415,
+            "the body has no `content-type`",
+        ),
+        (
+            Request::new("GET", "/page/x"),
+            404,
+            "404 Not Found: the path has no `id`",
         ),
         (
             Request::new("GET", "/page/x").with_param("id", "x"),
             404,
-            "404 Not Found",
+            "`id` of the path: invalid digit",
         ),
     ] {
         let response = ask(&mut process, &request);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use exuvia::http::{Fetch, FetchError, Request, Responder, Response};
+use exuvia::http::{Fetch, FetchError, Json, Request, Response};
 use exuvia::prelude::*;
 
 /// The maximum number of different things in a cart.
@@ -71,7 +71,7 @@ fn problem(status: u16, why: impl Into<String>) -> Response {
     Response::json(&Problem { error: why.into() }).with_status(status)
 }
 
-#[exuvia::actor(schema = 1)]
+#[exuvia::actor(schema = 1, http)]
 impl Actor for Cart {
     type Args = String;
 
@@ -82,37 +82,16 @@ impl Actor for Cart {
             things: BTreeMap::new(),
         })
     }
-
-    /// The routes of the manifest let nothing else through. While a request waits for the other service, those for the same
-    /// cart wait as messages, and those for other carts do not.
-    async fn handle_http(
-        &mut self,
-        request: Request,
-        _: Responder,
-        _: &mut Context,
-    ) -> Option<Response> {
-        let done = match (
-            request.method.as_str(),
-            request.params.contains_key("thing"),
-        ) {
-            ("GET" | "HEAD", _) => Ok(self.contents()),
-            ("POST", _) => self.add(&request).await,
-            ("DELETE", true) => self.remove(&request),
-            ("DELETE", false) => {
-                self.things.clear();
-                Ok(Response::new(204))
-            }
-            _ => Err(Response::new(405)),
-        };
-        Some(done.unwrap_or_else(|error| error))
-    }
 }
 
+/// What clients may ask for. All other paths and methods get 404 and 405.
+#[exuvia::http]
 impl Cart {
-    fn contents(&self) -> Response {
+    #[get("/carts/{id}")]
+    fn contents(&self) -> Json<Contents<'_>> {
         let items = self.things.iter();
         let items = items.map(|(thing, item)| Line { thing, item });
-        Response::json(&Contents {
+        Json(Contents {
             id: &self.id,
             items: items.collect(),
             total_cents: (self.things.values())
@@ -121,8 +100,19 @@ impl Cart {
         })
     }
 
-    async fn add(&mut self, request: &Request) -> Result<Response, Response> {
-        let NewItem { thing, count } = request.json()?;
+    #[delete("/carts/{id}")]
+    fn clear(&mut self) {
+        self.things.clear();
+    }
+
+    /// While it waits for the other service, requests for the same cart wait as messages, and those for other carts do not.
+    #[post("/carts/{id}/items")]
+    async fn add(
+        &mut self,
+        Json(new): Json<NewItem>,
+        request: &Request,
+    ) -> Result<Response, Response> {
+        let NewItem { thing, count } = new;
         // It becomes a part of a path.
         let is_name = |name: &str| {
             let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
@@ -158,10 +148,10 @@ impl Cart {
         Ok(response)
     }
 
-    fn remove(&mut self, request: &Request) -> Result<Response, Response> {
-        let thing: String = request.param("thing")?;
+    #[delete("/carts/{id}/items/{thing}")]
+    fn remove(&mut self, thing: String) -> Result<(), Response> {
         match self.things.remove(&thing) {
-            Some(_) => Ok(Response::new(204)),
+            Some(_) => Ok(()),
             None => Err(problem(404, format!("the cart has no {thing}"))),
         }
     }
@@ -218,7 +208,7 @@ mod tests {
         }
 
         fn ask(&mut self, method: &str, path: &str) -> Response {
-            self.answer(&request(method, path), &|| panic!("nobody is asked"))
+            self.answer(&Request::new(method, path), &|| panic!("nobody is asked"))
         }
 
         fn add(
@@ -226,7 +216,7 @@ mod tests {
             body: &str,
             price: &dyn Fn() -> Result<Response, &'static str>,
         ) -> Response {
-            self.answer(&request("POST", "/carts/anna/items").with_body(body), price)
+            self.answer(&post("/carts/anna/items", body), price)
         }
 
         /// Makes a request; `price` is what the other service says.
@@ -262,12 +252,9 @@ mod tests {
         }
     }
 
-    fn request(method: &str, path: &str) -> Request {
-        let request = Request::new(method, path).with_param("id", "anna");
-        match path.split_once("/items/") {
-            Some((_, thing)) => request.with_param("thing", thing),
-            None => request,
-        }
+    fn post(path: &str, body: &str) -> Request {
+        let request = Request::new("POST", path).with_header("content-type", "application/json");
+        request.with_body(body)
     }
 
     fn costs(cents: u64) -> impl Fn() -> Result<Response, &'static str> {
@@ -294,8 +281,8 @@ mod tests {
         assert_eq!(cart.add(r#"{"thing": "nut"}"#, &costs(5)).status, 201);
         assert_eq!(cart.add(r#"{"thing": "nut"}"#, &costs(6)).status, 200);
         // What the client has encoded stays so.
-        let strange = request("POST", "/carts/a%0Ab/items").with_param("id", "a\nb");
-        let added = cart.answer(&strange.with_body(r#"{"thing": "nut"}"#), &costs(6));
+        let strange = post("/carts/a%0Ab/items", r#"{"thing": "nut"}"#);
+        let added = cart.answer(&strange, &costs(6));
         assert!(
             added
                 .headers
@@ -318,7 +305,8 @@ mod tests {
         let mut cart = Asked::new();
         for (body, status) in [
             ("no JSON", 400),
-            (r#"{"thing": "apple", "colour": "red"}"#, 400),
+            (r#"{"thing": "apple", "colour": "red"}"#, 422),
+            (r#"{"count": 1}"#, 422),
             (r#"{"thing": "../secret"}"#, 422),
             (r#"{"thing": ""}"#, 422),
             (r#"{"thing": "apple", "count": 0}"#, 422),

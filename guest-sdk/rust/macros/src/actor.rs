@@ -8,6 +8,7 @@ use syn::{Error, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt, Path, Token, par
 struct Arguments {
     schema: LitInt,
     layout: bool,
+    http: bool,
     protocol: Option<Path>,
 }
 
@@ -15,6 +16,7 @@ impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> syn::Result<Arguments> {
         let mut schema = None;
         let mut layout = false;
+        let mut http = false;
         let mut protocol = None;
         while !input.is_empty() {
             let name: Ident = input.parse()?;
@@ -25,13 +27,15 @@ impl Parse for Arguments {
                 schema = Some(number);
             } else if name == "layout" {
                 layout = true;
+            } else if name == "http" {
+                http = true;
             } else if name == "protocol" {
                 input.parse::<Token![=]>()?;
                 protocol = Some(input.parse::<Path>()?);
             } else {
                 return Err(Error::new(
                     name.span(),
-                    "expected `schema = <number>`, `layout` or `protocol = <trait>`",
+                    "expected `schema = <number>`, `layout`, `http` or `protocol = <trait>`",
                 ));
             }
             if !input.is_empty() {
@@ -47,6 +51,7 @@ impl Parse for Arguments {
         Ok(Arguments {
             schema,
             layout,
+            http,
             protocol,
         })
     }
@@ -56,11 +61,15 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     let Arguments {
         schema,
         layout,
+        http,
         protocol,
     } = syn::parse2(arguments)?;
     let mut item: ItemImpl = syn::parse2(item)?;
     if let Some(protocol) = &protocol {
         speak(&mut item, protocol)?;
+    }
+    if http {
+        serve(&mut item)?;
     }
     check(&item)?;
     rename_async(&mut item)?;
@@ -192,6 +201,46 @@ fn speak(item: &mut ItemImpl, protocol: &Path) -> syn::Result<()> {
     Ok(())
 }
 
+/// Makes the actor pass requests of HTTP to the functions of its block with `#[exuvia::http]`.
+fn serve(item: &mut ItemImpl) -> syn::Result<()> {
+    if let Some(own) = function(item, "handle_http") {
+        return Err(Error::new_spanned(
+            &own.sig.ident,
+            "`http` says that requests go to the functions of `#[exuvia::http]`: omit one of the two",
+        ));
+    }
+    let items: [ImplItem; 4] = [
+        parse_quote!(
+            const HTTP_HANDLERS: bool = true;
+        ),
+        parse_quote!(
+            const ASYNC_HANDLE_HTTP: bool = <Self as ::exuvia::http::Handlers>::ASYNC;
+        ),
+        parse_quote!(
+            fn handle_http(
+                &mut self,
+                request: ::exuvia::http::Request,
+                from: ::exuvia::http::Responder,
+                cx: &mut ::exuvia::Context,
+            ) -> ::core::option::Option<::exuvia::http::Response> {
+                ::exuvia::http::Handlers::handle(self, request, from, cx)
+            }
+        ),
+        parse_quote!(
+            async fn handle_http_async(
+                &mut self,
+                request: ::exuvia::http::Request,
+                from: ::exuvia::http::Responder,
+                cx: &mut ::exuvia::Context,
+            ) -> ::core::option::Option<::exuvia::http::Response> {
+                ::exuvia::http::Handlers::handle_async(self, request, from, cx).await
+            }
+        ),
+    ];
+    item.items.extend(items);
+    Ok(())
+}
+
 /// Renames `async` handlers and adds the constants that mark them as `async`.
 fn rename_async(item: &mut ItemImpl) -> syn::Result<()> {
     let mut constants: Vec<ImplItem> = Vec::new();
@@ -208,8 +257,8 @@ fn rename_async(item: &mut ItemImpl) -> syn::Result<()> {
             "handle_http" => "ASYNC_HANDLE_HTTP",
             "handle_socket" => "ASYNC_HANDLE_SOCKET",
             "handle_info" => "ASYNC_HANDLE_INFO",
-            // Generated for a protocol, which sets the constants itself.
-            "handle_async" | "handle_call_async" => continue,
+            // Generated for a protocol or for HTTP, with the constants.
+            "handle_async" | "handle_call_async" | "handle_http_async" => continue,
             name => {
                 return Err(Error::new_spanned(
                     &function.sig,
@@ -310,6 +359,9 @@ mod tests {
         assert!(error.to_string().contains("schema = 1"));
         let error = expand(quote!(scheme = 1), item).unwrap_err();
         assert!(error.to_string().contains("expected `schema"));
+        let own = quote! { impl Actor for Thing { fn handle_http(&mut self) {} } };
+        let error = expand(quote!(schema = 1, http), own).unwrap_err();
+        assert!(error.to_string().contains("omit one of the two"));
         let error = expand(quote!(schema = 1), quote!(impl Thing {})).unwrap_err();
         assert!(error.to_string().contains("impl Actor for"));
     }

@@ -1,8 +1,9 @@
-//! The attributes `#[exuvia::actor]` and `#[exuvia::protocol]`, and the derive `Layout`. Use
+//! The attributes `#[exuvia::actor]`, `#[exuvia::http]` and `#[exuvia::protocol]`, and the derive `Layout`. Use
 //! them through the crate `exuvia`, which documents them beside what they expand to.
 #![forbid(unsafe_code)]
 
 mod actor;
+mod http;
 mod layout;
 mod protocol;
 
@@ -16,6 +17,7 @@ use proc_macro::TokenStream;
 /// - `protocol = Trait`: the actor implements this trait, which is declared as a protocol with
 ///   `#[exuvia::protocol]`, and accepts its messages. It then has no `handle` and no
 ///   `handle_call` of its own. Optional.
+/// - `http`: requests of HTTP go to the functions of a block with `#[exuvia::http]`. Optional.
 /// - `layout`: the state derives `Layout`, and a version with the same fingerprint may reuse a
 ///   process's memory without `save` and `load`. See `exuvia::Layout` for what that promises.
 ///   Optional.
@@ -24,6 +26,14 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
     actor::expand(arguments.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes the functions of an `impl` block the handlers of requests of HTTP. See `exuvia::http`.
+#[proc_macro_attribute]
+pub fn http(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    http::expand(arguments.into(), item.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

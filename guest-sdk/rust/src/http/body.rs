@@ -68,7 +68,7 @@ impl From<BodyError> for Response {
             BodyError::Incomplete(_) => 400,
             BodyError::Timeout => 408,
         };
-        Response::text(format!("{status}: {error}\n")).with_status(status)
+        Response::error(status, error)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use exuvia::http::{Request, Responder, Response};
+use exuvia::http::{Request, Response};
 use exuvia::prelude::*;
 use exuvia::socket::{Event, Socket};
 
@@ -16,7 +16,7 @@ struct Counter {
     sockets: BTreeSet<Socket>,
 }
 
-#[exuvia::actor(schema = 1, layout)]
+#[exuvia::actor(schema = 1, layout, http)]
 impl Actor for Counter {
     type Args = String;
 
@@ -24,15 +24,6 @@ impl Actor for Counter {
         Ok(Counter {
             count: 0,
             sockets: BTreeSet::new(),
-        })
-    }
-
-    /// The page, and then its WebSocket.
-    fn handle_http(&mut self, request: Request, _: Responder, _: &mut Context) -> Option<Response> {
-        Some(match request.method.as_str() {
-            "GET" if request.wants_websocket() => Response::websocket(),
-            "GET" | "HEAD" => Response::html(self.page()),
-            _ => Response::new(405),
         })
     }
 
@@ -60,14 +51,22 @@ impl Actor for Counter {
     }
 }
 
+/// What browsers ask for, at all paths that `exuvia.toml` sends here. Others are added as `#[get("/counter/{name}/more")]`
+/// or `#[post]`, with arguments such as `name: String` or `Json(order): Json<Order>`.
+#[exuvia::http]
 impl Counter {
+    /// The page, and then its WebSocket.
+    #[get]
+    fn page(&self, request: &Request) -> Response {
+        match request.wants_websocket() {
+            true => Response::websocket(),
+            false => Response::html(PAGE.replace("CONTENT", &self.content())),
+        }
+    }
+
     /// What changes: browsers put it in place.
     fn content(&self) -> String {
         format!("<output>{}</output> <button>count on</button>", self.count)
-    }
-
-    fn page(&self) -> String {
-        PAGE.replace("CONTENT", &self.content())
     }
 }
 

@@ -95,16 +95,20 @@ fn a_page_is_edited_while_it_is_served() {
 
     // A handler that traps says where, to a browser. (In probation, the first three messages, old code would
     // handle the request instead.)
+    let post = "POST /counter/one\naccept: text/html\r\n";
+    let refused = ask(&address, post);
+    assert!(refused.starts_with("HTTP/1.1 405 "), "{refused}");
+    assert!(refused.contains("\r\nallow: GET, HEAD\r\n"), "{refused}");
     change(
         "src/lib.rs",
-        "Some(match request.method.as_str() {",
-        "Some(match request.method.as_str() {\n            \"POST\" => panic!(\"no POST yet\"),",
+        "    #[get]\n",
+        "    #[post]\n    fn add(&mut self) {\n        panic!(\"no POST yet\")\n    }\n\n    #[get]\n",
     );
     terminal.shows("swap");
     for _ in 0..3 {
         assert!(page().contains("<output>3<"));
     }
-    let failed = ask(&address, "POST /counter/one\naccept: text/html\r\n");
+    let failed = ask(&address, post);
     assert!(failed.starts_with("HTTP/1.1 500 "), "{failed}");
     for part in ["no POST yet", "src/lib.rs, line", "<mark>", "handle_http"] {
         assert!(failed.contains(part), "{part}: {failed}");

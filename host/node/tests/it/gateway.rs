@@ -45,11 +45,11 @@ fn carts_have_prices_of_a_service_that_is_granted() {
     edit(&app, &nowhere, &manifest);
     let mut client = Client::new(addresses[0]);
     let apples = r#"{"thing": "apple", "count": 2}"#;
-    let added = client.ask_with("POST", "/carts/anna/items", apples);
+    let added = client.ask_with_json("POST", "/carts/anna/items", apples);
     assert_eq!(added.status, 201, "{}", added.text());
     assert!(added.head.contains("location: /carts/anna/items/apple\r\n"));
     assert_eq!(added.text(), r#"{"thing":"apple","count":2,"cents":40}"#);
-    let moon = client.ask_with("POST", "/carts/anna/items", r#"{"thing": "moon"}"#);
+    let moon = client.ask_with_json("POST", "/carts/anna/items", r#"{"thing": "moon"}"#);
     assert_eq!(moon.status, 422, "{}", moon.text());
     let total = |client: &mut Client, cart: &str| {
         let contents = client.ask("GET", &format!("/carts/{cart}")).text();
@@ -58,9 +58,29 @@ fn carts_have_prices_of_a_service_that_is_granted() {
     };
     assert_eq!(total(&mut client, "anna"), "80");
     assert_eq!(total(&mut client, "ben"), "0", "another cart");
+    // What the attributes of the handlers make of requests.
+    let put = client.ask("PUT", "/carts/anna");
+    assert_eq!(put.status, 405);
+    assert!(
+        put.head.contains("allow: delete, get, head\r\n"),
+        "{}",
+        put.head
+    );
+    for (body, status, why) in [
+        ("{", 400, "the body is not JSON: EOF"),
+        (r#"{"count": 1}"#, 422, "the body: missing field `thing`"),
+    ] {
+        let refused = client.ask_with_json("POST", "/carts/anna/items", body);
+        assert_eq!(refused.status, status, "{body}");
+        assert!(refused.text().contains(why), "{}", refused.text());
+    }
+    let untyped = client.ask_with("POST", "/carts/anna/items", apples);
+    assert_eq!(untyped.status, 415, "{}", untyped.text());
+    assert_eq!(client.ask("HEAD", "/carts/anna").status, 200);
     for (method, path, status) in [
-        ("PUT", "/carts/anna", 405),
         ("GET", "/carts", 404),
+        ("GET", "/carts/anna/owner", 404),
+        ("GET", "/carts/anna/items/apple", 405),
         ("DELETE", "/carts/anna/items/pear", 404),
         ("DELETE", "/carts/anna/items/apple", 204),
     ] {
@@ -69,7 +89,7 @@ fn carts_have_prices_of_a_service_that_is_granted() {
     assert_eq!(total(&mut client, "anna"), "0");
     // The same service, but a new cart may not reach it.
     edit(&app, &manifest, &example(&prices, "127.0.0.1:1"));
-    let denied = client.ask_with("POST", "/carts/carla/items", apples);
+    let denied = client.ask_with_json("POST", "/carts/carla/items", apples);
     assert_eq!(denied.status, 502, "{}", denied.text());
     assert!(!denied.text().contains("127.0.0.1"), "{}", denied.text());
     app.stop(Duration::from_secs(20));

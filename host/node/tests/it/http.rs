@@ -167,6 +167,15 @@ impl Client {
         self.response(false)
     }
 
+    pub(crate) fn ask_with_json(&mut self, method: &str, path: &str, json: &str) -> Response {
+        let length = json.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        self.send((head + json).as_bytes());
+        self.response(false)
+    }
+
     /// The same with headers, each with its end of line.
     pub(crate) fn ask_saying(&mut self, method: &str, path: &str, headers: &str) -> Response {
         self.send(format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{headers}\r\n").as_bytes());
