@@ -1,10 +1,13 @@
 //! Where a node listens: an address of TCP or the file of a Unix socket. Its listener, and who connects there.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,10 +88,11 @@ impl Listener {
                 Ok((listener, address, None))
             }
             ListenAddress::Unix(path) => {
+                let lock = lock(path)?;
                 remove_left_over(path)?;
                 let socket = UnixSocket::new_stream()?;
                 socket.bind(path)?;
-                let file = SocketFile::new(path)?;
+                let file = SocketFile::new(path, lock)?;
                 // Before it listens, nobody can connect.
                 file.set_mode(mode)?;
                 let listener = Listener::Unix(socket.listen(BACKLOG)?);
@@ -136,13 +140,16 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     /// The device and the number of the file. The number is not given to another one as long as the listener is open.
     identity: (u64, u64),
+    /// Locked for as long as it is open: no other node takes the path meanwhile.
+    _lock: File,
 }
 
 impl SocketFile {
-    fn new(path: &Path) -> io::Result<SocketFile> {
+    fn new(path: &Path, lock: File) -> io::Result<SocketFile> {
         Ok(SocketFile {
             path: path.to_owned(),
             identity: identity(path)?,
+            _lock: lock,
         })
     }
 
@@ -161,6 +168,30 @@ impl Drop for SocketFile {
             tracing::warn!("{} cannot be removed: {error}", self.path.display());
         }
     }
+}
+
+/// Locks the file beside the socket, as for the control socket. Of two nodes that start at the same moment, each could take the
+/// socket of the other, at which nobody listens yet, for one that is left over. The file stays when the lock ends: otherwise two
+/// could lock two files of the same name.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let failed = |error: io::Error| {
+        let why = format!("{} cannot be locked: {error}", Path::new(&name).display());
+        io::Error::new(error.kind(), why)
+    };
+    let file = options.open(&name).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(in_use()),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+fn in_use() -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, "another program listens there")
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -185,10 +216,7 @@ fn remove_left_over(path: &Path) -> io::Result<()> {
     match socket.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        _ => {
-            let why = "another program listens there";
-            Err(io::Error::new(io::ErrorKind::AddrInUse, why))
-        }
+        _ => Err(in_use()),
     }
 }
 
@@ -248,15 +276,50 @@ mod tests {
         assert_eq!(kind(bind(&path, 0o600)), io::ErrorKind::AddrInUse);
         // Another program has replaced it meanwhile: its file stays.
         fs::remove_file(&path).unwrap();
-        let (_, other) = bind(&path, 0o600).unwrap();
+        let other = StdListener::bind(&path).unwrap();
         drop(file);
         assert!(path.exists());
-        drop(listener);
-        drop(other);
+        drop((listener, other));
+        fs::remove_file(&path).unwrap();
         fs::write(&path, "a text").unwrap();
         assert_eq!(kind(bind(&path, 0o600)), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "a text");
         let nowhere = folder.path().join("none/a.sock");
         assert_eq!(kind(bind(&nowhere, 0o600)), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn of_nodes_that_start_at_once_one_has_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let runtime = tokio::runtime::Handle::current();
+        for round in 0..500 {
+            // Half of the time there is something left over.
+            if round % 2 == 0 {
+                drop(StdListener::bind(&path).unwrap());
+            }
+            let begin = std::sync::Barrier::new(3);
+            let start = || {
+                let _runtime = runtime.enter();
+                begin.wait();
+                bind(&path, 0o600)
+            };
+            let all: Vec<_> = std::thread::scope(|threads| {
+                let starting: Vec<_> = (0..3).map(|_| threads.spawn(start)).collect();
+                starting
+                    .into_iter()
+                    .map(|one| one.join().unwrap())
+                    .collect()
+            });
+            let (have, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+            assert_eq!(have.len(), 1, "{refused:?}");
+            for one in refused {
+                assert_eq!(one.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            }
+            // And it is this one that clients find.
+            std::os::unix::net::UnixStream::connect(&path).unwrap();
+            drop(have);
+            assert!(!path.exists());
+        }
     }
 }
