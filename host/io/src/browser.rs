@@ -34,6 +34,43 @@ pub struct Cors {
     pub max_age: Duration,
 }
 
+/// The headers that [`Cors`] makes, which are the same for all responses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorsHeaders {
+    /// `None`: all.
+    origins: Option<Vec<HeaderValue>>,
+    methods: Option<HeaderValue>,
+    /// `None`: those that are asked for.
+    headers: Option<HeaderValue>,
+    expose: Option<HeaderValue>,
+    credentials: bool,
+    max_age: HeaderValue,
+}
+
+impl From<Cors> for CorsHeaders {
+    /// What is no header is left out.
+    fn from(cors: Cors) -> CorsHeaders {
+        let is_any = |all: &[String]| all.iter().any(|one| one == "*");
+        let list = |all: &[String]| HeaderValue::from_str(&all.join(", ")).ok();
+        let origins = cors.origins.iter().filter_map(|origin| origin.parse().ok());
+        CorsHeaders {
+            origins: (!is_any(&cors.origins)).then(|| origins.collect()),
+            methods: list(&cors.methods),
+            headers: match is_any(&cors.headers) {
+                true => None,
+                // Not all, if one is no header.
+                false => Some(list(&cors.headers).unwrap_or(HeaderValue::from_static(""))),
+            },
+            expose: match cors.expose.is_empty() {
+                true => None,
+                false => list(&cors.expose),
+            },
+            credentials: cors.credentials,
+            max_age: cors.max_age.as_secs().into(),
+        }
+    }
+}
+
 /// Makes headers of names and values. What is no header is left out.
 pub fn response_headers(headers: &[(String, String)]) -> HeaderMap {
     let headers = headers.iter().filter_map(|(name, value)| {
@@ -78,7 +115,7 @@ fn add(more: &HeaderMap, headers: &mut HeaderMap) {
     }
 }
 
-impl Cors {
+impl CorsHeaders {
     /// Answers what a browser asks before it makes a request for a page: whether it may. `None`: this is something else.
     fn preflight<B>(&self, request: &Request<B>) -> Option<Answer> {
         let asked = request.headers();
@@ -93,18 +130,17 @@ impl Cors {
         headers.append(VARY, ACCESS_CONTROL_REQUEST_HEADERS.into());
         // Without these headers the browser makes no request.
         if self.allow(Some(origin), headers) {
-            let list = |all: &[String]| HeaderValue::from_str(&all.join(", ")).ok();
-            let wanted = match self.headers.iter().any(|name| name == "*") {
-                true => asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
-                false => list(&self.headers),
-            };
+            let asked = asked.get(ACCESS_CONTROL_REQUEST_HEADERS);
             for (name, value) in [
-                (ACCESS_CONTROL_ALLOW_METHODS, list(&self.methods)),
-                (ACCESS_CONTROL_ALLOW_HEADERS, wanted),
-                (ACCESS_CONTROL_MAX_AGE, Some(self.max_age.as_secs().into())),
+                (ACCESS_CONTROL_ALLOW_METHODS, self.methods.as_ref()),
+                (
+                    ACCESS_CONTROL_ALLOW_HEADERS,
+                    self.headers.as_ref().or(asked),
+                ),
+                (ACCESS_CONTROL_MAX_AGE, Some(&self.max_age)),
             ] {
                 if let Some(value) = value {
-                    headers.insert(name, value);
+                    headers.insert(name, value.clone());
                 }
             }
             // It is about what a page may read, and nothing is read of this.
@@ -116,37 +152,30 @@ impl Cors {
     /// Adds what lets the pages of an origin read a response, if they may. Returns whether they may. What an app has set
     /// itself stays.
     fn allow(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
-        let is_any = self.origins.iter().any(|known| known == "*");
-        if !is_any {
-            // A cache must not give it to pages of another origin.
-            headers.append(VARY, ORIGIN.into());
-        }
-        let is_listed = |origin: &HeaderValue| {
-            let mut known = self.origins.iter();
-            known.any(|known| known.as_bytes() == origin.as_bytes())
-        };
-        let allowed = match origin {
+        let allowed = match &self.origins {
             // Also without an origin: a cache may give it to pages.
-            _ if is_any => HeaderValue::from_static("*"),
-            Some(origin) if is_listed(origin) => origin.clone(),
-            _ => return false,
+            None => HeaderValue::from_static("*"),
+            Some(listed) => {
+                // A cache must not give it to pages of another origin.
+                headers.append(VARY, ORIGIN.into());
+                match origin {
+                    Some(origin) if listed.contains(origin) => origin.clone(),
+                    _ => return false,
+                }
+            }
         };
         let is_own = headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
         headers
             .entry(ACCESS_CONTROL_ALLOW_ORIGIN)
             .or_insert(allowed);
         // Whom an app has let in itself is not let in with cookies.
-        if self.credentials && !is_any && !is_own {
+        if self.credentials && self.origins.is_some() && !is_own {
             let yes = HeaderValue::from_static("true");
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
         }
-        if let (false, Ok(exposed)) = (
-            self.expose.is_empty(),
-            HeaderValue::from_str(&self.expose.join(", ")),
-        ) {
-            headers
-                .entry(ACCESS_CONTROL_EXPOSE_HEADERS)
-                .or_insert(exposed);
+        if let Some(exposed) = &self.expose {
+            let entry = headers.entry(ACCESS_CONTROL_EXPOSE_HEADERS);
+            entry.or_insert_with(|| exposed.clone());
         }
         true
     }
@@ -174,7 +203,7 @@ mod tests {
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let response = cors.preflight(&request)?;
+        let response = CorsHeaders::from(cors.clone()).preflight(&request)?;
         assert_eq!(response.status(), 204);
         Some(lines(response.headers()))
     }
@@ -241,6 +270,7 @@ mod tests {
     fn what_an_app_has_set_stays() {
         let mut cors = cors(&["https://a.com"]);
         cors.credentials = true;
+        let cors = CorsHeaders::from(cors);
         let mut headers = HeaderMap::new();
         headers.insert(
             ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -263,7 +293,7 @@ mod tests {
     #[test]
     fn what_is_for_all_origins_may_be_cached() {
         let mut headers = HeaderMap::new();
-        assert!(cors(&["*"]).allow(None, &mut headers));
+        assert!(CorsHeaders::from(cors(&["*"])).allow(None, &mut headers));
         let expected = [
             "access-control-allow-origin: *",
             "access-control-expose-headers: x-total",

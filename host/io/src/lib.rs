@@ -40,7 +40,7 @@ mod thread;
 mod tls;
 mod udp;
 
-pub use browser::{Cors, response_headers};
+pub use browser::{Cors, CorsHeaders, response_headers};
 pub use client::HttpClient;
 pub use error::{ClientError, InheritError, ListenError};
 pub use gateway::{Gateway, Guests, NewProcess, NoProcess};

@@ -10,7 +10,7 @@ use foldhash::fast::FixedState;
 use hyper::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::browser::Cors;
+use crate::browser::CorsHeaders;
 use crate::listener::ListenAddress;
 use crate::tls::Certificate;
 
@@ -30,7 +30,7 @@ pub struct Listen {
     /// Origins whose pages may open a WebSocket, beside that of the host itself: `https://example.com`, or `*`.
     pub origins: Vec<String>,
     /// Which pages of other origins may make requests.
-    pub cors: Option<Cors>,
+    pub cors: Option<CorsHeaders>,
     /// The headers of all responses that do not have them.
     pub response_headers: HeaderMap,
     /// The limits of its connections.

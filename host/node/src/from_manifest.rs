@@ -71,13 +71,16 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
             }),
         },
         origins: listen.origins.clone(),
-        cors: listen.cors.as_ref().map(|cors| Cors {
-            origins: cors.origins.clone(),
-            methods: cors.methods.clone(),
-            headers: cors.headers.clone(),
-            expose: cors.expose.clone(),
-            credentials: cors.credentials,
-            max_age: cors.max_age,
+        cors: listen.cors.as_ref().map(|cors| {
+            let cors = Cors {
+                origins: cors.origins.clone(),
+                methods: cors.methods.clone(),
+                headers: cors.headers.clone(),
+                expose: cors.expose.clone(),
+                credentials: cors.credentials,
+                max_age: cors.max_age,
+            };
+            cors.into()
         }),
         response_headers: response_headers(&listen.response_headers),
         tls: listen.tls.as_ref().map(|tls| Certificate {
