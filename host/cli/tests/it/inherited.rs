@@ -173,3 +173,32 @@ fn sockets_and_addresses_that_do_not_match_are_said() {
     node.signal("TERM");
     assert_eq!(node.end(), Some(0));
 }
+
+#[test]
+fn an_environment_that_is_malformed_is_said() {
+    let app = app(&["address = \"127.0.0.1:0\""]);
+    let (listener, _) = tcp();
+    let (mut command, _kept) = launched(&app, vec![("web", listener.into())]);
+    command.env("LISTEN_FDS", "some");
+    let answer = answer(command.args(["run", ".", "--inherit-sockets"]));
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    let why = "`LISTEN_FDS` or `LISTEN_PID` is not a number";
+    assert!(answer.stderr.contains(why), "{answer:?}");
+    assert!(answer.stderr.contains("`ListenStream=`"), "{answer:?}");
+}
+
+#[test]
+fn a_unix_socket_that_is_passed_has_no_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.sock");
+    let unix = UnixListener::bind(path).unwrap();
+    let app = app(&["address = \"127.0.0.1:0\"\nsocket = \"web\"\n\
+        tls = { certificate = \"cert.pem\", key = \"key.pem\" }"]);
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let file = |name: &str, text: String| std::fs::write(app.folder().join(name), text).unwrap();
+    file("cert.pem", made.cert.pem());
+    file("key.pem", made.signing_key.serialize_pem());
+    let refused = refused(&app, vec![("web", unix.into())]);
+    let why = "127.0.0.1:0 cannot be listened to: what was passed for it is a Unix socket, which has no TLS";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+}

@@ -246,4 +246,36 @@ fn defaults_of_the_schema_are_those_of_the_reader() {
     );
     assert_eq!(read(&plain), read(&explicit));
     assert_eq!(lines("supervisor").lines().count(), 3);
+    let listen = |listen: &str, cors: &str, route: &str| {
+        let text = format!(
+            "[app]\nname = \"a\"\n[modules.m]\npath = \"m\"\n\
+             [[listen]]\naddress = \"unix:/a\"\n{listen}\
+             [listen.cors]\norigins = [\"https://a.com\"]\n{cors}\
+             [[listen.routes]]\npath = \"/{{id}}\"\nmodule = \"m\"\n{route}"
+        );
+        let manifest = Manifest::parse(&text, "exuvia.toml", "");
+        manifest.unwrap_or_else(|it| panic!("{it}")).listen
+    };
+    // One of a process for each request, and one for each key.
+    let keyed = |more: &str| format!("per = \"key\"\nkey = \"{{id}}\"\n{more}");
+    let of_route = |keys: &[&str]| -> String {
+        let all = lines("route");
+        let all = all.lines().filter(|line| {
+            let key = line.split(' ').next().unwrap_or_default();
+            keys.contains(&key)
+        });
+        all.map(|line| format!("{line}\n")).collect()
+    };
+    for (plain, explicit) in [
+        (String::new(), of_route(&["per", "stream"])),
+        (keyed(""), keyed(&of_route(&["idle", "stream"]))),
+    ] {
+        assert_ne!(plain, explicit);
+        assert_eq!(
+            listen("", "", &plain),
+            listen(&lines("listen"), &lines("cors"), &explicit)
+        );
+    }
+    let counts = ["listen", "cors", "route"].map(|shape| lines(shape).lines().count());
+    assert_eq!(counts, [9, 4, 3], "a new one is to be compared too");
 }
