@@ -212,9 +212,10 @@ async fn unwanted<G: Send + 'static>(port: &Connection<G>) -> Stop {
     loop {
         match port.port_event().await {
             PortEvent::Write(queue) => {
-                for outgoing in queue {
-                    port.acknowledge(outgoing.acknowledged.into_iter().collect());
-                    if outgoing.tag == SOCKET_CLOSE {
+                let mut writes = port.writes(queue);
+                while let Some((tag, _)) = writes.next() {
+                    writes.written();
+                    if tag == SOCKET_CLOSE {
                         return Stop::Unwanted;
                     }
                 }

@@ -7,6 +7,7 @@
 
 mod connect;
 mod connector;
+mod lookups;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use exuvia_abi::{Kind, Pid, Reason};
 use exuvia_process::{
-    Body, Context, Destination, Envelope, ExitReason, Grants, Limits, Native, Payload, Process,
-    Requester, Signal, SpawnSpec, System,
+    Body, Charge, Context, Destination, Envelope, ExitReason, Grants, Limits, Native, Payload,
+    Process, Requester, Signal, SpawnSpec, System,
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -28,12 +29,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_rustls::TlsConnector;
 
 pub(crate) use self::connect::Wanted;
 use self::connect::within;
 use self::connector::{Connector, REQUESTS, Refusal, host_and_port, tls};
+use self::lookups::{ASKER, Lookups};
 use crate::body::Reader;
 use crate::error::ClientError;
 use crate::head::{self, Outbound};
@@ -46,16 +48,14 @@ use exuvia_abi::io::{HTTP_CLIENT, HTTP_REQUEST, HTTP_RESPONSE, HTTP_STREAM, REFU
 const AGAIN: Duration = Duration::from_millis(10);
 /// Requests that may be under way, and sockets that may be open.
 const MOST: usize = 10_000;
+/// Those of one process.
+const MOST_EACH: usize = 1_000;
 /// How long a request may take in all, unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may say that it takes.
 const MOST_TIME: Duration = Duration::from_secs(600);
 /// How often a server of HTTP/2 is asked whether it is still there, and how long it may take for its answer.
 const ALIVE: Duration = Duration::from_secs(10);
-/// Names that are resolved at a time.
-const LOOKUPS: usize = 64;
-/// Those of one process.
-const MOST_EACH: usize = 1_000;
 /// Bytes of all requests and of all responses under way.
 const MOST_BYTES: usize = 256 << 20;
 /// How long a connection is kept that has no request under way.
@@ -110,7 +110,7 @@ impl<G: Send + 'static> HttpClient<G> {
             clients: Mutex::default(),
             under_way: Mutex::default(),
             received: Arc::new(Semaphore::new(MOST_BYTES >> 10)),
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            lookups: Lookups::new(thread.handle().clone()),
             limits: limits.clone(),
             pid: Mutex::new(Pid::NONE),
             ends: AtomicBool::new(false),
@@ -141,7 +141,7 @@ type Pool = Client<Connector, Full<Bytes>>;
 
 struct Shared<G: 'static> {
     system: Arc<System<G>>,
-    /// For what is not of one request: lookups of names, and the start of another process.
+    /// For the start of another process.
     runtime: Handle,
     /// Where requests are made.
     pollers: Arc<Pollers>,
@@ -152,7 +152,7 @@ struct Shared<G: 'static> {
     under_way: Mutex<UnderWay>,
     /// For bytes of responses, in units of a KiB.
     received: Arc<Semaphore>,
-    lookups: Arc<Semaphore>,
+    lookups: Arc<Lookups>,
     limits: Arc<Limits>,
     /// The process; another one if it was killed.
     pid: Mutex<Pid>,
@@ -183,6 +183,8 @@ struct Place<G: 'static> {
     of: Pid,
     bytes: usize,
     has_ended: watch::Receiver<bool>,
+    /// Closed when the process `exuvia.http` has ended that was asked.
+    client: watch::Receiver<()>,
 }
 
 /// Says that responses have too many bytes.
@@ -193,11 +195,14 @@ fn no_room() -> String {
 impl<G: 'static> Place<G> {
     /// Takes a place for a request of a process, which is monitored from its first one on.
     fn take(
-        shared: &Arc<Shared<G>>,
+        ClientProcess { shared, alive }: &ClientProcess<G>,
         context: &mut Context<'_, G>,
         of: Pid,
         bytes: usize,
-    ) -> Result<Place<G>, String> {
+    ) -> Result<Place<G>, String>
+    where
+        G: Send,
+    {
         let me = context.pid();
         let mut under_way = shared.under_way.lock();
         if under_way.requests >= MOST {
@@ -235,15 +240,19 @@ impl<G: 'static> Place<G> {
             of,
             bytes,
             has_ended,
+            client: alive.has_ended.subscribe(),
         })
     }
 
-    /// Waits for something that is of no use when the process has ended: `None`.
+    /// Waits for something that is of no use when the process has ended, or that which it has asked: `None`. The latter's end has
+    /// told it already.
     async fn unless_ended<T>(&self, what: impl Future<Output = T>) -> Option<T> {
-        let mut has_ended = self.has_ended.clone();
+        let (mut has_ended, mut client) = (self.has_ended.clone(), self.client.clone());
         tokio::select! {
-            done = what => Some(done),
+            biased;
             _ = has_ended.wait_for(|ended| *ended) => None,
+            _ = client.changed() => None,
+            done = what => Some(done),
         }
     }
 }
@@ -269,13 +278,17 @@ impl<G: 'static> Drop for Place<G> {
     }
 }
 
-struct ClientProcess<G: Send + 'static>(
-    Arc<Shared<G>>,
-    #[expect(dead_code, reason = "for its end")] Alive<G>,
-);
+struct ClientProcess<G: Send + 'static> {
+    shared: Arc<Shared<G>>,
+    alive: Alive<G>,
+}
 
 /// Dropped with the process.
-struct Alive<G: Send + 'static>(Arc<Shared<G>>);
+struct Alive<G: Send + 'static> {
+    shared: Arc<Shared<G>>,
+    /// Nothing is sent: those who wait notice that it is dropped.
+    has_ended: watch::Sender<()>,
+}
 
 impl<G: Send + 'static> Native<G> for ClientProcess<G> {
     fn kind(&self) -> &'static str {
@@ -293,7 +306,7 @@ impl<G: Send + 'static> Native<G> for ClientProcess<G> {
             Kind::Request => self.request(context, message),
             // What is under way for it ends.
             Kind::Down => {
-                let under_way = self.0.under_way.lock();
+                let under_way = self.shared.under_way.lock();
                 if let Some(requester) = under_way.by_process.get(&message.sender)
                     && requester.monitor == (context.pid(), message.reference)
                 {
@@ -315,7 +328,7 @@ impl<G: Send + 'static> ClientProcess<G> {
         };
         let work = work.map_err(|error| format!("invalid: {error}"));
         let bytes = message.payload.len();
-        let placed = work.and_then(|work| Ok((work, Place::take(&self.0, context, to, bytes)?)));
+        let placed = work.and_then(|work| Ok((work, Place::take(self, context, to, bytes)?)));
         match placed {
             Ok(placed) => self.perform(context, (to, reference), placed),
             Err(refused) => {
@@ -327,41 +340,32 @@ impl<G: Send + 'static> ClientProcess<G> {
 
     /// Has it done with what its sender may do, which only the sender's own turn can tell.
     fn perform(&self, context: &Context<'_, G>, to: (Pid, u64), (work, place): (Work, Place<G>)) {
-        let (shared, me) = (self.0.clone(), context.pid());
+        let (shared, me) = (self.shared.clone(), context.pid());
         let with_its_limits = move |process: &mut Process<G>, _: &System<G>| {
             let limits = process.limits();
             let (grants, most) = (limits.grants.clone(), limits.message_bytes as usize);
             let client = shared.clone();
-            let begun = client.pollers.spawn(async move {
-                let refused = match work {
+            let work = async move {
+                let done = match work {
                     Work::Request(outbound) if outbound.stream => {
                         shared.stream(outbound, &grants, to, place).await
                     }
                     Work::Request(outbound) => {
-                        let time = time(&outbound);
-                        let request = within(time, shared.fetch(outbound, &grants, most));
-                        match place.unless_ended(request).await {
-                            Some(Ok(bytes)) => {
-                                drop(place);
-                                return shared.reply(me, to, bytes);
-                            }
-                            Some(Err(why)) => Err(why),
-                            None => return,
-                        }
+                        let response = shared.response(outbound, (&grants, most), to.0);
+                        let response = place.unless_ended(response).await;
+                        // It may make the next one when it has this.
+                        drop(place);
+                        response
+                            .unwrap_or(Ok(None))
+                            .map(|response| shared.reply(me, to, response))
                     }
-                    Work::Socket(wanted) => {
-                        let open = within(wanted.time(), shared.open(wanted, &grants, most));
-                        match place.unless_ended(open).await {
-                            Some(Ok(open)) => shared.serve(open, to, place).await,
-                            Some(Err(why)) => Err(why),
-                            None => return,
-                        }
-                    }
+                    Work::Socket(wanted) => shared.socket(wanted, (&grants, most), to, place).await,
                 };
-                if let Err(why) = refused {
+                if let Err(why) = done {
                     shared.refuse(me, to, &why);
                 }
-            });
+            };
+            let begun = client.pollers.spawn(ASKER.scope(to.0, work));
             if let Err(error) = begun {
                 client.refuse(me, to, &format!("limit: {error}"));
             }
@@ -385,10 +389,11 @@ fn denied(host: &str, port: u16) -> String {
     format!("denied: `{host}:{port}` is not granted: see `net.connect`")
 }
 
-/// The process was killed: there is another one at once, as a supervisor would start it.
+/// The process was killed: there is another one at once, as a supervisor would start it. Not with a limit on how often: whoever
+/// kills it would end it for all.
 impl<G: Send + 'static> Drop for Alive<G> {
     fn drop(&mut self) {
-        let shared = self.0.clone();
+        let shared = self.shared.clone();
         if !shared.ends.load(Ordering::Relaxed) {
             let runtime = shared.runtime.clone();
             runtime.spawn(async move {
@@ -404,7 +409,13 @@ impl<G: Send + 'static> Drop for Alive<G> {
 impl<G: Send + 'static> Shared<G> {
     /// Starts the process under its name.
     fn start(self: &Arc<Self>) -> Result<(), ClientError> {
-        let process = ClientProcess(self.clone(), Alive(self.clone()));
+        let process = ClientProcess {
+            shared: self.clone(),
+            alive: Alive {
+                shared: self.clone(),
+                has_ended: watch::Sender::new(()),
+            },
+        };
         let body = Body::Native(Some(Box::new(process)));
         let spec = SpawnSpec::new(body, self.limits.clone(), Payload::empty());
         let system = &self.system;
@@ -421,24 +432,40 @@ impl<G: Send + 'static> Shared<G> {
 }
 
 impl<G: Send + 'static> Shared<G> {
-    /// Sends a response. The process is charged for it until it has received it, so that no responses pile up.
-    fn reply(&self, me: Pid, (to, reference): (Pid, u64), bytes: Vec<u8>) {
-        let payload = Payload::from(bytes);
-        let charge = move |process: &mut Process<G>, system: &System<G>| {
-            let charge = process.charge(system, payload.len() as u64);
-            let reply = move |process: &mut Process<G>, system: &System<G>| match charge {
-                Some(charge) => {
-                    let to = (to, reference);
-                    process.reply_charged(system, to, HTTP_RESPONSE, payload, charge);
-                }
-                None => {
-                    let why = b"limit: responses that the process has not received, its timers and this response have more bytes than its mailbox may have (`mailbox_bytes`)";
-                    process.reply(system, to, reference, REFUSED, Payload::new(why));
-                }
-            };
-            let _ = system.control(me, reply);
+    /// Makes a request. Returns the encoded response, for which its process is charged, or why there is none.
+    async fn response(
+        &self,
+        outbound: Outbound,
+        (grants, most): (&Grants, usize),
+        of: Pid,
+    ) -> Result<Option<(Payload, Charge)>, String> {
+        let time = time(&outbound);
+        let response = within(time, self.fetch(outbound, grants, most)).await?;
+        let response = Payload::from(response);
+        let charge = self.charge(of, response.len()).await?;
+        Ok(Some((response, charge)))
+    }
+
+    fn reply(&self, me: Pid, to: (Pid, u64), response: Option<(Payload, Charge)>) {
+        let Some((payload, charge)) = response else {
+            return;
         };
-        let _ = self.system.control(to, charge);
+        let reply = move |process: &mut Process<G>, system: &System<G>| {
+            process.reply_charged(system, to, HTTP_RESPONSE, payload, charge);
+        };
+        let _ = self.system.control(me, reply);
+    }
+
+    /// Charges a process for a reply until it has received it, so that no replies pile up. Returns why that is not possible.
+    async fn charge(&self, of: Pid, bytes: usize) -> Result<Charge, String> {
+        let (done, charged) = oneshot::channel();
+        let charge = move |process: &mut Process<G>, system: &System<G>| {
+            let _ = done.send(process.charge(system, bytes as u64));
+        };
+        let _ = self.system.control(of, charge);
+        let charged = charged.await.map_err(|_| "limit: the process has ended")?;
+        let why = "limit: responses that the process has not received, its timers and this response have more bytes than its mailbox may have (`mailbox_bytes`)";
+        Ok(charged.ok_or(why)?)
     }
 
     fn refuse(&self, me: Pid, (to, reference): (Pid, u64), why: &str) {
@@ -458,14 +485,18 @@ impl<G: Send + 'static> Shared<G> {
         place: Place<G>,
     ) -> Result<(), String> {
         let time = time(&outbound);
-        let request = within(time, self.head(outbound, grants));
-        let Some(response) = place.unless_ended(request).await else {
+        let response = async {
+            let (parts, body, uri) = within(time, self.head(outbound, grants)).await?;
+            let head = Payload::from(head::inbound(parts.status, &parts.headers, &uri, b""));
+            let charge = self.charge(to.0, head.len()).await?;
+            Ok::<_, String>((head, charge, body))
+        };
+        let Some(response) = place.unless_ended(response).await else {
             return Ok(());
         };
-        let (parts, body, uri) = response?;
+        let (head, charge, body) = response?;
         let connection = self.connection()?;
-        let head = head::inbound(parts.status, &parts.headers, &uri, b"");
-        let told = (HTTP_STREAM, Payload::from(head));
+        let told = (HTTP_STREAM, head, charge);
         connection.open_as_reply(Port::body(to.0), to, told);
         let reader = Reader {
             port: Arc::new(connection),
@@ -496,7 +527,7 @@ impl<G: Send + 'static> Shared<G> {
                 ..Grants::default()
             }),
             tls: self.tls.clone(),
-            lookups: (self.lookups.clone(), self.runtime.clone()),
+            lookups: self.lookups.clone(),
         };
         let pool = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())

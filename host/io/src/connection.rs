@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
+use self::owner::UNWRITTEN;
 pub(crate) use self::owner::{CLOSING, PortEvent};
 use crate::gateway::{Guests, NewProcess, NoProcess};
 use crate::port::{Delivered, Port};
@@ -79,7 +80,7 @@ struct Shared {
     credit: Notify,
     /// The process has ended.
     has_ended: AtomicBool,
-    /// The mailbox of whoever gets what arrives was full in a turn that cannot try it again itself.
+    /// Whoever gets what arrives had no room for it, or was not known, in a turn that cannot try it again itself.
     is_late: AtomicBool,
     /// All who wait for the end of the process, or of the request of a body, are to look again.
     ends: Notify,
@@ -118,12 +119,12 @@ struct Request {
 }
 
 impl State {
-    /// Drops what waits to be written; what comes is refused.
-    fn close(&mut self) {
+    /// Drops what waits to be written; what comes is refused. Returns who wants to know of it.
+    fn close(&mut self) -> Vec<(Pid, u64)> {
         self.is_closing = true;
-        if let Some(port) = &mut self.port {
-            drop(port.take_queue());
-        }
+        let queue = (self.port.as_mut()).map(|port| port.take_queue());
+        let queue = queue.into_iter().flatten();
+        queue.filter_map(|one| one.acknowledged).collect()
     }
 
     /// Gives back the memory of requests that are over: a socket may be at rest for long.
@@ -264,7 +265,11 @@ impl ConnectionProcess {
         match refused {
             None => self.shared.to_write.notify_one(),
             Some(message) if message.kind == Kind::Request => {
-                let why = Payload::new(b"this connection takes no such message");
+                let why = match is_closing {
+                    true => UNWRITTEN,
+                    false => "this connection takes no such message",
+                };
+                let why = Payload::new(why.as_bytes());
                 let (to, reference) = (message.sender, message.reference);
                 (context.process).reply(context.system, to, reference, REFUSED, why);
             }
@@ -285,8 +290,8 @@ impl ConnectionProcess {
             // What has arrived waits for this.
             (Ok(()), Some(port)) => {
                 let delivered = port.deliver(context.process, context.system);
-                let is_late = &self.shared.is_late;
-                is_late.fetch_or(delivered == Delivered::Later, Ordering::Release);
+                let is_late = matches!(delivered, Delivered::Later | Delivered::Asks(_));
+                self.shared.is_late.fetch_or(is_late, Ordering::Release);
             }
             (Err(why), _) if message.kind == Kind::Request => {
                 let why = Payload::new(why.as_bytes());
@@ -425,7 +430,7 @@ impl<G: Send + 'static> Connection<G> {
 
 impl<G: 'static> Drop for Connection<G> {
     fn drop(&mut self) {
-        self.shared.state.lock().close();
+        self.close_port();
         let exit = Signal::Exit {
             from: Pid::NONE,
             reason: ExitReason::new(Reason::SHUTDOWN),

@@ -1,14 +1,15 @@
 //! The port of a connection: what a socket or a streamed body and its owner send each other, with credit.
 //!
 //! What arrives from outside goes to the owner as requests, of which some may be unanswered at a time: a reply is the
-//! credit for one more. Or it goes to those who ask for it, as the replies to their requests. The body of a request or of a
+//! credit for one more. Or it goes to those who ask for it, as the replies to their requests, for which they are charged until
+//! they have received them; what they have no room for waits. The body of a request or of a
 //! response goes nowhere until one of both is asked for. What the owner sends waits in a queue until it is written; while the queue is full the process
 //! takes no more messages, so that its mailbox fills up and senders are told.
 
 use std::collections::VecDeque;
 
 use exuvia_abi::{Kind, Pid};
-use exuvia_process::{Envelope, ExitReason, Payload, Process, SendError, System};
+use exuvia_process::{AccountRef, Envelope, ExitReason, Payload, Process, SendError, System};
 
 use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
@@ -31,7 +32,13 @@ pub(crate) struct Port {
     /// Whether what arrives goes to the owner without being asked for.
     is_pushed: bool,
     /// Those who have asked for what arrives, in order: each gets one part as its reply.
-    readers: VecDeque<(Pid, u64)>,
+    readers: VecDeque<Reader>,
+    /// The last process that is known to be charged.
+    account: Option<(Pid, AccountRef)>,
+    /// The process that is being asked how to charge it.
+    pub(crate) asks: Option<Pid>,
+    /// What has arrived first waits for its reader: until it is known how to charge it, or has room. Nothing more is taken.
+    is_held: bool,
     /// Whether anything was asked for.
     is_begun: bool,
     /// The last of it has been replied: there is nothing more to ask for.
@@ -62,13 +69,24 @@ pub(crate) enum PortKind {
     Body,
 }
 
+/// Who has asked for one part of what arrives.
+#[derive(Debug)]
+struct Reader {
+    to: Pid,
+    reference: u64,
+    /// `None`: not known yet.
+    account: Option<AccountRef>,
+}
+
 /// What became of what has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivered {
     /// The owner has it, or it waits until somebody asks for it.
     Done,
-    /// The owner's mailbox is full.
+    /// The mailbox of the owner is full, or whoever reads has no room.
     Later,
+    /// This process has asked for it, and is to be asked how to charge it: [`Port::knows`].
+    Asks(Pid),
     /// It does not fit into the owner's mailbox, however empty that is.
     TooLarge,
 }
@@ -113,6 +131,9 @@ impl Port {
             kind,
             is_pushed: false,
             readers: VecDeque::new(),
+            account: None,
+            asks: None,
+            is_held: false,
             is_begun: false,
             is_at_end: false,
             is_oversized: false,
@@ -163,7 +184,7 @@ impl Port {
     /// Returns whether more may be put here for the owner.
     pub(crate) fn has_credit(&self) -> bool {
         if !self.is_pushed {
-            return self.arrived.len() < self.readers.len();
+            return !self.is_held && self.arrived.len() < self.readers.len();
         }
         let arrived: usize = self.arrived.iter().map(|(_, payload)| payload.len()).sum();
         let unanswered: usize = self.unanswered.iter().map(|(_, bytes)| bytes).sum();
@@ -204,10 +225,28 @@ impl Port {
         } else if self.readers.len() >= READERS {
             return Err("too many requests wait for what arrives");
         } else {
-            self.readers.push_back((message.sender, message.reference));
+            let known = self.account.as_ref();
+            let known = known.filter(|(of, _)| *of == message.sender);
+            self.readers.push_back(Reader {
+                to: message.sender,
+                reference: message.reference,
+                account: known.map(|(_, account)| account.clone()),
+            });
         }
         self.is_begun = true;
         Ok(())
+    }
+
+    /// Says how a process is charged that has asked for what arrives. `None`: it has ended.
+    pub(crate) fn knows(&mut self, of: Pid, account: Option<AccountRef>) {
+        self.asks.take_if(|asked| *asked == of);
+        let Some(account) = account else {
+            return self.readers.retain(|reader| reader.to != of);
+        };
+        for reader in self.readers.iter_mut().filter(|reader| reader.to == of) {
+            reader.account = Some(account.clone());
+        }
+        self.account = Some((of, account));
     }
 
     /// Replies to those who have asked for what has arrived, or requests the owner to take it.
@@ -219,11 +258,44 @@ impl Port {
         if self.owner_ended.is_some() {
             self.arrived.clear();
         }
+        self.is_held = false;
         let mut became = Delivered::Done;
         while let Some((tag, payload)) = self.arrived.pop_front() {
-            if let Some((to, reference)) = self.readers.pop_front() {
-                process.reply(system, to, reference, tag, payload);
-                self.is_at_end |= self.ends_with(tag);
+            if let Some(reader) = self.readers.front() {
+                let Reader { to, reference, .. } = *reader;
+                let cost = Envelope::message(process.pid(), tag, payload.clone()).cost();
+                let charged = match &reader.account {
+                    Some(account) => system.charge(to, account, cost),
+                    None => {
+                        self.arrived.push_front((tag, payload));
+                        self.is_held = true;
+                        return match self.asks == Some(to) {
+                            false => Delivered::Asks(to),
+                            true => Delivered::Done,
+                        };
+                    }
+                };
+                match charged {
+                    Ok(charge) => {
+                        process.reply_charged(system, (to, reference), tag, payload, charge);
+                        self.readers.pop_front();
+                        self.is_at_end |= self.ends_with(tag);
+                    }
+                    Err(SendError::Full) => {
+                        if self.is_too_large(process, system, to, (tag, &payload)) {
+                            became = Delivered::TooLarge;
+                            continue;
+                        }
+                        self.arrived.push_front((tag, payload));
+                        self.is_held = true;
+                        return Delivered::Later;
+                    }
+                    // It goes to the next one.
+                    Err(SendError::Dead | SendError::Unknown) => {
+                        self.readers.pop_front();
+                        self.arrived.push_front((tag, payload));
+                    }
+                }
                 continue;
             }
             if !self.is_pushed {
@@ -234,11 +306,7 @@ impl Port {
             match process.request(system, self.owner, reference, tag, payload.clone()) {
                 Ok(()) => self.unanswered.push((reference, bytes)),
                 Err(SendError::Full) => {
-                    let message = Envelope::message(process.pid(), tag, payload.clone());
-                    if !system.could_accept(self.owner, &message) {
-                        tracing::warn!(owner = %self.owner, bytes, "a socket is closed: what has arrived is larger than the whole mailbox of its owner, see `mailbox_bytes`");
-                        self.is_oversized = true;
-                        self.arrived.retain(|(tag, _)| *tag == SOCKET_CLOSE);
+                    if self.is_too_large(process, system, self.owner, (tag, &payload)) {
                         became = Delivered::TooLarge;
                         continue;
                     }
@@ -251,11 +319,30 @@ impl Port {
         }
         if self.is_at_end {
             let why = Payload::new(b"there is nothing more to read");
-            for (to, reference) in self.readers.drain(..) {
+            for Reader { to, reference, .. } in self.readers.drain(..) {
                 process.reply(system, to, reference, REFUSED, why.clone());
             }
         }
         became
+    }
+
+    /// Returns whether something that has arrived does not fit into a mailbox, however empty that is. Then only the end is left.
+    fn is_too_large<G: 'static>(
+        &mut self,
+        process: &Process<G>,
+        system: &System<G>,
+        to: Pid,
+        (tag, payload): (u32, &Payload),
+    ) -> bool {
+        let message = Envelope::message(process.pid(), tag, payload.clone());
+        if system.could_accept(to, &message) {
+            return false;
+        }
+        let bytes = payload.len();
+        tracing::warn!(owner = %to, bytes, "a socket is closed: what has arrived is larger than the whole mailbox of its owner, see `mailbox_bytes`");
+        self.is_oversized = true;
+        self.arrived.retain(|(tag, _)| *tag == SOCKET_CLOSE);
+        true
     }
 
     /// Returns whether nothing arrives behind this.
@@ -308,6 +395,8 @@ impl Port {
     pub(crate) fn shrink(&mut self) {
         self.arrived.shrink_to_fit();
         self.readers.shrink_to_fit();
+        // The process keeps its account as long as it is known here.
+        self.account = None;
         self.unanswered.shrink_to_fit();
         self.queue.shrink_to_fit();
     }

@@ -388,34 +388,31 @@ impl<G: Send + 'static> Socket<G> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut written = Vec::new();
-        for outgoing in queue {
-            let bytes = outgoing.payload.as_slice();
-            let message = match outgoing.tag {
+        let mut writes = self.connection.writes(queue);
+        while let Some((tag, payload)) = writes.next() {
+            let bytes = payload.as_slice();
+            let message = match tag {
                 SOCKET_DATA => Message::Binary(Bytes::copy_from_slice(bytes)),
                 SOCKET_TEXT => match Utf8Bytes::try_from(Bytes::copy_from_slice(bytes)) {
                     Ok(text) => Message::Text(text),
                     Err(_) => {
                         tracing::warn!("text for a WebSocket is dropped: it is not UTF-8");
-                        let to = outgoing.acknowledged.into_iter().collect();
-                        self.connection.refuse(to, "the text is not UTF-8");
+                        writes.refuse("the text is not UTF-8");
                         continue;
                     }
                 },
                 SOCKET_CLOSE | SOCKET_END => {
                     stream.flush().await?;
-                    written.extend(outgoing.acknowledged);
-                    self.connection.acknowledge(written);
+                    writes.written();
                     let (code, reason) = head::close(bytes);
                     return Ok(Some(End::of_host(code, reason, "closed")));
                 }
                 _ => continue,
             };
             stream.feed(message).await?;
-            written.extend(outgoing.acknowledged);
         }
         stream.flush().await?;
-        self.connection.acknowledge(written);
+        writes.written();
         Ok(None)
     }
 

@@ -203,10 +203,10 @@ async fn send<G: Send + 'static>(
                 return End::by_owner(false);
             }
         };
-        for outgoing in queue {
-            let bytes = Bytes::copy_from_slice(outgoing.payload.as_slice());
-            let acknowledged = outgoing.acknowledged.into_iter().collect();
-            match outgoing.tag {
+        let mut writes = port.writes(queue);
+        while let Some((tag, payload)) = writes.next() {
+            let bytes = Bytes::copy_from_slice(payload.as_slice());
+            match tag {
                 SOCKET_DATA | SOCKET_TEXT if bytes.is_empty() => {}
                 SOCKET_DATA | SOCKET_TEXT => {
                     if let Err(end) = write(Frame::data(bytes)).await {
@@ -223,12 +223,15 @@ async fn send<G: Send + 'static>(
                         }
                         Err(error) => tracing::warn!("trailers are dropped: {error}"),
                     }
-                    port.acknowledge(acknowledged);
+                    writes.written();
                     return End::by_owner(true);
                 }
-                _ => return End::by_owner(false),
+                _ => {
+                    writes.written();
+                    return End::by_owner(false);
+                }
             }
-            port.acknowledge(acknowledged);
+            writes.written();
         }
         if is_turn {
             return End::by_node();

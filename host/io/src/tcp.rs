@@ -177,10 +177,11 @@ impl<G: Send + 'static> Serving<'_, G> {
 
     /// Writes what the owner has sent. Returns the end if there is one.
     async fn write(&mut self, queue: VecDeque<Outgoing>) -> Option<(&'static str, bool)> {
-        for outgoing in queue {
-            let written = match outgoing.tag {
+        let mut writes = self.connection.writes(queue);
+        while let Some((tag, payload)) = writes.next() {
+            let written = match tag {
                 SOCKET_DATA | SOCKET_TEXT if !self.has_written_all => {
-                    let written = self.stream.write_all(outgoing.payload.as_slice()).await;
+                    let written = self.stream.write_all(payload.as_slice()).await;
                     // An encrypted connection keeps a part for itself otherwise.
                     match written {
                         Ok(()) => self.stream.flush().await,
@@ -192,21 +193,18 @@ impl<G: Send + 'static> Serving<'_, G> {
                     self.stream.shutdown().await
                 }
                 _ => {
-                    let to = outgoing.acknowledged.into_iter().collect();
-                    self.connection.refuse(to, "this side has ended");
+                    writes.refuse("this side has ended");
                     continue;
                 }
             };
             match written {
-                Ok(()) => {}
+                Ok(()) => writes.written(),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Some(("timeout", false));
                 }
                 Err(_) => return Some(("reset", false)),
             }
-            self.connection
-                .acknowledge(outgoing.acknowledged.into_iter().collect());
-            if outgoing.tag == SOCKET_CLOSE {
+            if tag == SOCKET_CLOSE {
                 return Some(("closed", true));
             }
         }

@@ -110,15 +110,15 @@ async fn write<G: Send + 'static>(
     socket: &UdpSocket,
     queue: VecDeque<Outgoing>,
 ) -> bool {
-    for outgoing in queue {
-        let to = outgoing.acknowledged.into_iter().collect();
-        match outgoing.tag {
-            SOCKET_DATA | SOCKET_TEXT => match socket.send(outgoing.payload.as_slice()).await {
-                Ok(_) => connection.acknowledge(to),
-                Err(error) => connection.refuse(to, &error.to_string()),
+    let mut writes = connection.writes(queue);
+    while let Some((tag, payload)) = writes.next() {
+        match tag {
+            SOCKET_DATA | SOCKET_TEXT => match socket.send(payload.as_slice()).await {
+                Ok(_) => writes.written(),
+                Err(error) => writes.refuse(&error.to_string()),
             },
             SOCKET_END | SOCKET_CLOSE => {
-                connection.acknowledge(to);
+                writes.written();
                 return true;
             }
             _ => {}

@@ -1,7 +1,7 @@
-//! Charges for what no mailbox limit counts: timers, and exit signals that a process sends
-//! explicitly, until they are received or dropped; and the arguments of children, as long as these
-//! live. No receiver asked for them and no mailbox refuses them, so they are charged to the process
-//! that made them, and to the node for all processes together, since a message in transit outlives
+//! Charges for what no mailbox limit counts: timers, exit signals that a process sends explicitly, and
+//! replies of the host that may be large, until they are received or dropped; and the arguments of children,
+//! as long as these live. No mailbox refuses them, so they are charged to the process
+//! that made them or asked for them, and to the node for all processes together, since a message in transit outlives
 //! its sender.
 //!
 //! The counters are relaxed atomics: they publish no other data.
@@ -10,6 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::limits::Limits;
 use crate::signal::Envelope;
 
 /// Minimum of the node's limit on charged messages: enough for two processes to use their full
@@ -55,7 +56,7 @@ impl Used {
 /// number of timers as it is, and the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// A timer or an exit signal in transit.
+    /// A timer, an exit signal or a reply of the host in transit.
     Signal,
     /// Arguments that a child keeps as long as it lives.
     Arguments,
@@ -68,6 +69,16 @@ pub(crate) struct Most {
     pub(crate) count: u32,
     /// Their bytes.
     pub(crate) bytes: u64,
+}
+
+impl Most {
+    /// Returns what a process with these limits may have in timers, exit signals, and replies that it is charged for.
+    pub(crate) fn of_signals(limits: &Limits) -> Most {
+        Most {
+            count: exuvia_abi::limits::TIMERS,
+            bytes: limits.mailbox_bytes,
+        }
+    }
 }
 
 /// What is used of each.
@@ -155,6 +166,10 @@ impl Account {
         })
     }
 }
+
+/// The account of a process, for the host to charge it between its turns: [`System::charge`](crate::System::charge).
+#[derive(Clone, Debug)]
+pub struct AccountRef(pub(crate) Arc<Account>);
 
 /// What a process is charged for one message, or for a child's arguments. The charge ends when this
 /// is dropped.

@@ -41,7 +41,7 @@ mod timers;
 pub mod transaction;
 mod vacant;
 
-pub use account::{Charge, MaybeCharged};
+pub use account::{AccountRef, Charge, MaybeCharged};
 pub use box_cell::BoxCell;
 pub use children::{Children, Descent, Member, UNBOUNDED};
 pub use clock::Clock;

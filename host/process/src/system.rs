@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{Kind, Pid, Priority, Reason, limits};
 
-use crate::account::{Charge, NodeAccount};
+use crate::account::{AccountRef, Charge, Most, NodeAccount, Use};
 use crate::children::Member;
 use crate::clock::Clock;
 use crate::groups::Groups;
@@ -295,6 +295,20 @@ impl<G: 'static> System<G> {
         limits.is_none_or(|limits| {
             limits.mailbox_messages > 0 && envelope.cost() <= limits.mailbox_bytes
         })
+    }
+
+    /// Charges a process as [`Process::charge`] does, between its turns: for a reply of the host to it, whose message counts
+    /// so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if it would exceed a limit.
+    pub fn charge(&self, of: Pid, account: &AccountRef, bytes: u64) -> Result<Charge, SendError> {
+        let slot = self.slot(of).ok_or(SendError::Unknown)?;
+        let limits = slot.mailbox.limits_of(of.generation());
+        let most = Most::of_signals(&*limits.ok_or(SendError::Dead)?);
+        let charge = account.0.charge(Use::Signal, bytes, most);
+        charge.ok_or(SendError::Full)
     }
 
     /// Sends a signal that no limit counts. Fails with [`Refused::Dead`] only. Guests use

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::connector::{Connector, SOCKETS, host_and_port};
+use super::lookups::asker;
 use super::{MOST_TIME, Place, Shared, TIMEOUT, denied};
 use crate::connection::Connection;
 use crate::drain::Drain;
@@ -53,7 +54,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// Returns how long it may take until it is open.
-    pub(super) fn time(&self) -> Duration {
+    fn time(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT).min(MOST_TIME)
     }
 }
@@ -86,12 +87,7 @@ pub(super) struct Open {
 
 impl<G: Send + 'static> Shared<G> {
     /// Connects. `most`: bytes of a message that the process may get. Returns why that is not possible.
-    pub(super) async fn open(
-        &self,
-        wanted: Wanted,
-        grants: &Grants,
-        most: usize,
-    ) -> Result<Open, String> {
+    async fn open(&self, wanted: Wanted, grants: &Grants, most: usize) -> Result<Open, String> {
         let (host, port) = host_and_port(&wanted.uri, SOCKETS)?;
         if !grants.may_connect(&host, port) {
             return Err(denied(&host, port));
@@ -100,16 +96,16 @@ impl<G: Send + 'static> Shared<G> {
         let connector = Connector {
             grants: Arc::new(grants.clone()),
             tls: self.tls_of_sockets.clone(),
-            lookups: (self.lookups.clone(), self.runtime.clone()),
+            lookups: self.lookups.clone(),
         };
         let (uri, is_passive) = (wanted.uri.clone(), wanted.passive);
         let refused = |error: super::Refusal| error.to_string();
         let is_datagram = uri.scheme_str() == Some("udp");
         let (opened, kind, peer, protocol) = if is_datagram {
-            let (socket, peer) = connector.datagrams(&uri).await.map_err(refused)?;
+            let (socket, peer) = connector.datagrams(asker(), &uri).await.map_err(refused)?;
             (Opened::Datagrams(socket), "udp", peer, None)
         } else {
-            let stream = connector.connect(&uri).await.map_err(refused)?;
+            let stream = connector.connect(asker(), &uri).await.map_err(refused)?;
             let peer = stream.peer();
             let peer = peer.map_err(|error| format!("reset: {error}"))?;
             match uri.scheme_str() {
@@ -131,20 +127,32 @@ impl<G: Send + 'static> Shared<G> {
         })
     }
 
-    /// Tells the owner of a socket that it is open, and serves it until it ends.
-    pub(super) async fn serve(
-        self: &Arc<Self>,
-        open: Open,
+    /// Connects a process, and serves its socket until it ends. `most`: bytes of a message that it may get. Returns why that is
+    /// not possible.
+    pub(super) async fn socket(
+        &self,
+        wanted: Wanted,
+        (grants, most): (&Grants, usize),
         (owner, reference): (Pid, u64),
         place: Place<G>,
     ) -> Result<(), String> {
+        let opened = async {
+            let open = within(wanted.time(), self.open(wanted, grants, most)).await?;
+            let peer = Peer::Tcp(open.peer);
+            let told = head::opened_outside(open.kind, peer, open.protocol.as_deref());
+            let charge = self.charge(owner, told.len()).await?;
+            Ok::<_, String>((open, told, charge))
+        };
+        let Some(opened) = place.unless_ended(opened).await else {
+            return Ok(());
+        };
+        let (open, told, charge) = opened?;
         let connection = self.connection()?;
         let port = match open.is_passive {
             true => Port::passive(owner),
             false => Port::new(owner),
         };
-        let told = head::opened_outside(open.kind, Peer::Tcp(open.peer), open.protocol.as_deref());
-        connection.open_as_reply(port, (owner, reference), (SOCKET_OPEN, told));
+        connection.open_as_reply(port, (owner, reference), (SOCKET_OPEN, told, charge));
         // When the node stops, they end with their owners: no turn of theirs comes.
         let drained = Drain::new().enter();
         match open.opened {

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use exuvia_abi::Pid;
 use exuvia_process::Grants;
 use hyper::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -15,12 +16,11 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
+use super::lookups::{Lookups, asker};
 use crate::error::ClientError;
 use crate::listener::keep_alive;
 use crate::tls::Stream;
@@ -98,8 +98,7 @@ pub(super) fn host_and_port(
 pub(super) struct Connector {
     pub(super) grants: Arc<Grants>,
     pub(super) tls: TlsConnector,
-    /// How many names may be looked up at a time, and where.
-    pub(super) lookups: (Arc<Semaphore>, Handle),
+    pub(super) lookups: Arc<Lookups>,
 }
 
 impl Service<Uri> for Connector {
@@ -113,19 +112,21 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { connector.connect(&uri).await.map(TokioIo::new) })
+        // Before it is a future, which may end up in another task.
+        let of = asker();
+        Box::pin(async move { connector.connect(of, &uri).await.map(TokioIo::new) })
     }
 }
 
 impl Connector {
-    /// Makes a connection, with TLS if the scheme says so.
-    pub(super) async fn connect(&self, uri: &Uri) -> Result<Stream, Refusal> {
-        let connected = timeout(CONNECT, self.connect_to(uri)).await;
+    /// Makes a connection for a process, with TLS if the scheme says so.
+    pub(super) async fn connect(&self, of: Pid, uri: &Uri) -> Result<Stream, Refusal> {
+        let connected = timeout(CONNECT, self.connect_to(of, uri)).await;
         connected.unwrap_or_else(|_| Err(Refusal::Connect("it took too long".into())))
     }
 
-    async fn connect_to(&self, uri: &Uri) -> Result<Stream, Refusal> {
-        let (host, port, found) = self.resolve(uri).await?;
+    async fn connect_to(&self, of: Pid, uri: &Uri) -> Result<Stream, Refusal> {
+        let (host, port, found) = self.resolve(of, uri).await?;
         let mut last = Refusal::Resolve(format!("`{host}` has no address"));
         for address in found {
             if let Err(refused) = self.check(&host, address) {
@@ -159,8 +160,12 @@ impl Connector {
     }
 
     /// Makes a socket for datagrams to one address, which is returned as well.
-    pub(super) async fn datagrams(&self, uri: &Uri) -> Result<(UdpSocket, SocketAddr), Refusal> {
-        let (host, _, found) = self.resolve(uri).await?;
+    pub(super) async fn datagrams(
+        &self,
+        of: Pid,
+        uri: &Uri,
+    ) -> Result<(UdpSocket, SocketAddr), Refusal> {
+        let (host, _, found) = self.resolve(of, uri).await?;
         let mut last = Refusal::Resolve(format!("`{host}` has no address"));
         for address in found {
             if let Err(refused) = self.check(&host, address) {
@@ -196,21 +201,11 @@ impl Connector {
     }
 
     /// Returns the host and the port of a URL, and the addresses that they lead to.
-    async fn resolve(&self, uri: &Uri) -> Result<(String, u16, Vec<SocketAddr>), Refusal> {
+    async fn resolve(&self, of: Pid, uri: &Uri) -> Result<(String, u16, Vec<SocketAddr>), Refusal> {
         let all = [REQUESTS, SOCKETS].concat();
         let (host, port) = host_and_port(uri, &all).map_err(Refusal::Connect)?;
-        // A lookup cannot be given up: its place is taken until the system has answered.
-        let (lookups, runtime) = &self.lookups;
-        let place = lookups.clone().acquire_owned().await;
-        let name = host.clone();
-        let found = runtime.spawn_blocking(move || {
-            let found = (name.as_str(), port).to_socket_addrs();
-            drop(place);
-            found.map(Iterator::collect::<Vec<SocketAddr>>)
-        });
-        let not_found = |error: io::Error| Refusal::Resolve(format!("`{host}`: {error}"));
-        let found = found.await.map_err(|error| not_found(error.into()))?;
-        let found = found.map_err(not_found)?;
+        let found = self.lookups.look_up(of, &host, port).await;
+        let found = found.map_err(|error| Refusal::Resolve(format!("`{host}`: {error}")))?;
         Ok((host, port, found))
     }
 }
@@ -226,11 +221,18 @@ impl Connection for Stream {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+    use hyper::Request;
+    use hyper::body::Bytes;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
     use rustls::pki_types::PrivateKeyDer;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+    use tokio::runtime::Handle;
     use tokio_rustls::TlsAcceptor;
 
+    use super::super::lookups::{ASKER, LOOKUPS_EACH};
     use super::*;
 
     /// A server with a certificate for `localhost`, and a connector that trusts it.
@@ -273,7 +275,7 @@ mod tests {
         let connector = Connector {
             grants: Arc::new(grants),
             tls: TlsConnector::from(Arc::new(config)),
-            lookups: (Arc::new(Semaphore::new(1)), Handle::current()),
+            lookups: Lookups::new(Handle::current()),
         };
         (port, connector)
     }
@@ -283,7 +285,7 @@ mod tests {
         let (port, connector) = server().await;
         for scheme in ["tls", "wss", "https"] {
             let uri = format!("{scheme}://localhost:{port}/").parse().unwrap();
-            let mut stream = connector.connect(&uri).await.unwrap();
+            let mut stream = connector.connect(Pid::NONE, &uri).await.unwrap();
             assert!(matches!(stream, Stream::Tls(_)), "{scheme}");
             assert_eq!(stream.peer().unwrap().port(), port);
             stream.write_all(b"hello").await.unwrap();
@@ -293,7 +295,35 @@ mod tests {
         }
         // The certificate is for another name.
         let uri = format!("tls://127.0.0.1:{port}").parse().unwrap();
-        let refused = connector.connect(&uri).await.unwrap_err().to_string();
+        let refused = connector
+            .connect(Pid::NONE, &uri)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.starts_with("connect: tls: 127.0.0.1:"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_the_lookups_of_its_own_process_only() {
+        let (port, connector) = server().await;
+        let (greedy, other) = (Pid::new(1, 1, 0), Pid::new(1, 2, 0));
+        let mut held = Vec::new();
+        for _ in 0..LOOKUPS_EACH {
+            held.push(connector.lookups.place(greedy).await);
+        }
+        let uri: Uri = format!("https://localhost:{port}/").parse().unwrap();
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+        let ask = |of| {
+            let mut request = Request::new(Full::default());
+            *request.uri_mut() = uri.clone();
+            ASKER.scope(of, client.request(request))
+        };
+        let mut waits = std::pin::pin!(ask(greedy));
+        let brief = Duration::from_millis(200);
+        assert!(timeout(brief, &mut waits).await.is_err());
+        // The server speaks no HTTP: what it says is the end of a request that has reached it.
+        assert!(!ask(other).await.unwrap_err().is_connect());
+        held.pop();
+        assert!(!waits.await.unwrap_err().is_connect());
     }
 }

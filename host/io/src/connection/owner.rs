@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exuvia_abi::Pid;
-use exuvia_process::{Envelope, ExitReason, Payload, Process, System};
+use exuvia_process::{AccountRef, Charge, Envelope, ExitReason, Payload, Process, System};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
@@ -24,6 +24,9 @@ const UNTAKEN: Duration = Duration::from_secs(60);
 /// How long a process that has responded may take to ask for the end of a body that it has read.
 const OVER: Duration = Duration::from_secs(2);
 
+/// What is said of a write that is refused because its socket ends.
+pub(super) const UNWRITTEN: &str = "the socket has ended before this was written";
+
 /// What happens to the port of a connection.
 #[derive(Debug)]
 pub(crate) enum PortEvent {
@@ -37,6 +40,49 @@ pub(crate) enum PortEvent {
     Unread,
     /// The process of the connection has ended.
     Closed,
+}
+
+/// What is to be written. Whoever wants to know gets one answer for each: that it has been written, or, also when this is
+/// dropped, that it has not.
+pub(crate) struct Writes<'a, G: 'static> {
+    connection: &'a Connection<G>,
+    queue: VecDeque<Outgoing>,
+    /// Who wants to know of what was taken before the last, and has not been told.
+    taken: Vec<(Pid, u64)>,
+    /// Who wants to know of what was taken last.
+    last: Option<(Pid, u64)>,
+}
+
+impl<G: 'static> Writes<'_, G> {
+    /// Takes the next.
+    pub(crate) fn next(&mut self) -> Option<(u32, Payload)> {
+        let outgoing = self.queue.pop_front()?;
+        let before = std::mem::replace(&mut self.last, outgoing.acknowledged);
+        self.taken.extend(before);
+        Some((outgoing.tag, outgoing.payload))
+    }
+
+    /// All that was taken has been written.
+    pub(crate) fn written(&mut self) {
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.extend(self.last.take());
+        self.connection.reply(taken, 0, Payload::empty());
+    }
+
+    /// What was taken last is not written.
+    pub(crate) fn refuse(&mut self, why: &str) {
+        let last = self.last.take();
+        self.connection.refuse(last.into_iter().collect(), why);
+    }
+}
+
+impl<G: 'static> Drop for Writes<'_, G> {
+    fn drop(&mut self) {
+        let mut unwritten = std::mem::take(&mut self.taken);
+        unwritten.extend(self.last.take());
+        unwritten.extend(self.queue.drain(..).filter_map(|one| one.acknowledged));
+        self.connection.refuse(unwritten, UNWRITTEN);
+    }
 }
 
 /// Has the owner get what has arrived, now or when its mailbox has room.
@@ -79,12 +125,55 @@ impl<G: Send + 'static> Delivery<G> {
                 });
             }
             Delivered::Later => {}
+            Delivered::Asks(reader) => {
+                port.asks = Some(reader);
+                drop(state);
+                let asked = Asked {
+                    delivery: Some(self),
+                    of: reader,
+                    account: None,
+                };
+                let asks = move |process: &mut Process<G>, system: &System<G>| {
+                    asked.answer(process.account_ref(system));
+                };
+                let _ = system.control(reader, asks);
+            }
             Delivered::TooLarge => {
                 drop(state);
                 self.shared.credit.notify_one();
                 self.shared.to_write.notify_one();
             }
         }
+    }
+}
+
+/// A process that has asked for what arrives is asked how it is charged. Dropped, also because the process has ended, it goes
+/// on with the delivery.
+struct Asked<G: Send + 'static> {
+    delivery: Option<Delivery<G>>,
+    of: Pid,
+    account: Option<AccountRef>,
+}
+
+impl<G: Send + 'static> Asked<G> {
+    fn answer(mut self, account: AccountRef) {
+        self.account = Some(account);
+    }
+}
+
+impl<G: Send + 'static> Drop for Asked<G> {
+    fn drop(&mut self) {
+        let Some(delivery) = self.delivery.take() else {
+            return;
+        };
+        let (of, account) = (self.of, self.account.take());
+        let (system, pid) = (delivery.system.clone(), delivery.pid);
+        let _ = system.control(pid, move |process, system| {
+            if let Some(port) = &mut delivery.shared.state.lock().port {
+                port.knows(of, account);
+            }
+            delivery.deliver(process, system, None);
+        });
     }
 }
 
@@ -110,12 +199,12 @@ impl<G: Send + 'static> Connection<G> {
         self.shared.state.lock().port = Some(Box::new(port));
     }
 
-    /// Opens a port that its owner has asked for: a reply tells it.
+    /// Opens a port that its owner has asked for: a reply tells it, for which it is charged.
     pub(crate) fn open_as_reply(
         &self,
         port: Port,
-        (owner, reference): (Pid, u64),
-        (tag, payload): (u32, Payload),
+        to: (Pid, u64),
+        (tag, payload, charge): (u32, Payload, Charge),
     ) {
         self.shared.state.lock().port = Some(Box::new(port));
         let shared = self.shared.clone();
@@ -123,7 +212,7 @@ impl<G: Send + 'static> Connection<G> {
             if let Some(port) = &mut shared.state.lock().port {
                 port.watch(process, system);
             }
-            process.reply(system, owner, reference, tag, payload);
+            process.reply_charged(system, to, tag, payload, charge);
         };
         let _ = self.system.control(self.pid, open);
     }
@@ -207,33 +296,11 @@ impl<G: Send + 'static> Connection<G> {
         Some(PortEvent::Write(queue))
     }
 
-    /// Tells those who want to know it that something has been written.
-    pub(crate) fn acknowledge(&self, all: Vec<(Pid, u64)>) {
-        self.reply(all, 0, Payload::empty());
-    }
-
-    /// Tells those who want to know it that something is not written, and why.
-    pub(crate) fn refuse(&self, all: Vec<(Pid, u64)>, why: &str) {
-        self.reply(all, REFUSED, Payload::new(why.as_bytes()));
-    }
-
-    fn reply(&self, all: Vec<(Pid, u64)>, tag: u32, payload: Payload) {
-        if all.is_empty() {
-            return;
-        }
-        let reply = move |process: &mut Process<G>, system: &System<G>| {
-            for (to, reference) in all {
-                process.reply(system, to, reference, tag, payload.clone());
-            }
-        };
-        let _ = self.system.control(self.pid, reply);
-    }
-
     /// Writes nothing more. Tells the owner that its socket has been closed, and waits until it has acknowledged this and
     /// all before, for a while.
     pub(crate) async fn close(&self, payload: Payload) {
         // The process may have held messages back; the delivery gives it a turn.
-        self.shared.state.lock().close();
+        self.close_port();
         self.deliver(SOCKET_CLOSE, payload);
         let _ = timeout(UNTAKEN, self.port_is(Port::is_delivered)).await;
         let _ = timeout(CLOSING, self.port_is(Port::is_answered)).await;
@@ -290,5 +357,40 @@ impl<G: Send + 'static> Connection<G> {
                 () = self.ended() => return false,
             }
         }
+    }
+}
+
+impl<G: 'static> Connection<G> {
+    /// Returns what is to be written, one after another.
+    pub(crate) fn writes(&self, queue: VecDeque<Outgoing>) -> Writes<'_, G> {
+        Writes {
+            connection: self,
+            queue,
+            taken: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Tells those who want to know it that something is not written, and why.
+    fn refuse(&self, all: Vec<(Pid, u64)>, why: &str) {
+        self.reply(all, REFUSED, Payload::new(why.as_bytes()));
+    }
+
+    /// Takes no more to write, and refuses what is not written.
+    pub(super) fn close_port(&self) {
+        let unwritten = self.shared.state.lock().close();
+        self.refuse(unwritten, UNWRITTEN);
+    }
+
+    fn reply(&self, all: Vec<(Pid, u64)>, tag: u32, payload: Payload) {
+        if all.is_empty() {
+            return;
+        }
+        let reply = move |process: &mut Process<G>, system: &System<G>| {
+            for (to, reference) in all {
+                process.reply(system, to, reference, tag, payload.clone());
+            }
+        };
+        let _ = self.system.control(self.pid, reply);
     }
 }

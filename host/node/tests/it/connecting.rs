@@ -1,20 +1,22 @@
 //! Sockets of guests to the outside: TCP, WebSockets and datagrams, with the rights of requests.
 
+use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
-use exuvia_node::abi::{Code, Kind};
+use exuvia_node::abi::{Code, Kind, receive};
 use exuvia_node::{DeployOptions, Limits, Node, Pid};
 use rmpv::Value;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Message, accept_hdr};
+use tokio_tungstenite::tungstenite::{Message, accept, accept_hdr};
 
 use crate::guests::{self, STATE, eventually, imports, module};
 use crate::outbound::{Server, granted, guest, node};
 use crate::puppet::{self, Done, Puppet, ROOM};
+use crate::wasi;
 
 const OPEN: u32 = 0xffff_ff14;
 const TEXT: u32 = 0xffff_ff15;
@@ -156,6 +158,127 @@ fn what_arrives_may_be_read_on_request() {
     let replies: Vec<u32> = waiting.iter().map(|_| guest.wait().ok().tag).collect();
     assert_eq!(replies, [&[END, CLOSE][..], &[REFUSED; 6]].concat());
     eventually("nothing is left", || alive(&node) == before);
+    node.halt();
+}
+
+#[test]
+fn parts_that_are_read_wait_until_their_reader_has_room() {
+    const PARTS: u8 = 20;
+    let port = server(|stream| {
+        let mut socket = accept(stream).unwrap();
+        for n in 0..PARTS {
+            socket.send(Message::Binary(vec![n; 900].into())).unwrap();
+        }
+        // Until the other side closes it.
+        while socket.read().is_ok() {}
+    });
+    let (node, other) = node(&["127.0.0.1:*"]);
+    let passive = [
+        ("url", format!("ws://127.0.0.1:{port}").into()),
+        ("passive", true.into()),
+    ];
+    let limits = Limits {
+        mailbox_bytes: 3_500,
+        ..granted(&["127.0.0.1:*"])
+    };
+    let slow = wasi::puppet(&node, limits);
+    let mailbox = || {
+        let pid = slow.pid.to_string();
+        let all = node.processes(&exuvia_node::Filter::default());
+        let found = all.into_iter().find(|process| process.pid == pid);
+        found.unwrap().mailbox
+    };
+    let socket = try_open(&slow, &passive).unwrap().sender;
+    let waiting: Vec<u64> = (0..8)
+        .map(|_| slow.request(socket, READ, b"").ok().reference)
+        .collect();
+    eventually("three fit", || mailbox() == 3);
+    // Another one is not held up, and reads more meanwhile.
+    let socket_of_other = try_open(&other, &passive).unwrap().sender;
+    for n in 0..PARTS {
+        let part = other.call(socket_of_other, READ, b"", ROOM, 20_000).ok();
+        assert_eq!(part.payload(), [n; 900]);
+    }
+    assert_eq!(mailbox(), 3, "no more than fit");
+    // Nothing is lost, and the order stays.
+    for (n, reference) in waiting.into_iter().enumerate() {
+        let part = slow.receive(20_000, receive::REFERENCE, reference).ok();
+        assert_eq!((part.tag, part.payload()), (BYTES, &[n as u8; 900][..]));
+    }
+    for n in 8..PARTS {
+        let part = slow.call(socket, READ, b"", ROOM, 20_000).ok();
+        assert_eq!((part.tag, part.payload()), (BYTES, &[n; 900][..]));
+    }
+    // One that has ended before it was known how to charge it, or before it had room, holds up no other.
+    let socket = try_open(&other, &passive).unwrap().sender;
+    let ending = guest(&node, &[]);
+    ending.request(socket, READ, b"").ok();
+    ending.kill();
+    let part = other.call(socket, READ, b"", ROOM, 20_000).ok();
+    assert!(matches!(part.payload(), [0 | 1, ..]), "{part:?}");
+    // What never fits ends the socket, as one that is larger than a mailbox always does.
+    let small = wasi::puppet(
+        &node,
+        Limits {
+            mailbox_bytes: 800,
+            ..granted(&["127.0.0.1:*"])
+        },
+    );
+    let socket = try_open(&small, &passive).unwrap().sender;
+    let closed = small.call(socket, READ, b"", ROOM, 20_000).ok();
+    assert_eq!(code(&closed), 1009);
+    node.halt();
+}
+
+#[test]
+fn each_write_that_is_asked_about_has_one_answer_when_the_socket_is_lost() {
+    let begin = Arc::new(Barrier::new(2));
+    let ends = begin.clone();
+    let port = server(move |stream| {
+        ends.wait();
+        // With what it has not read: the connection is reset.
+        drop(stream);
+    });
+    let limits = Limits {
+        mailbox_bytes: 1 << 20,
+        ..granted(&["127.0.0.1:*"])
+    };
+    let node = guests::node_with(|config| config.limits = limits);
+    guests::deploy(&node, "puppet", &puppet::text(1));
+    node.serve_outbound().unwrap();
+    let guest = guest(&node, &["127.0.0.1:*"]);
+    let socket = open(&guest, &format!("tcp://127.0.0.1:{port}"));
+    let mut unanswered = HashSet::new();
+    loop {
+        let asked = guest.request(socket, BYTES, &[7; 1_000]);
+        if asked.result != 0 {
+            asked.is(Code::MailboxFull);
+            break;
+        }
+        assert!(unanswered.insert(asked.reference));
+        assert!(unanswered.len() < 32_000, "all are taken");
+    }
+    begin.wait();
+    let (mut written, mut refused) = (0, 0);
+    let mut is_told = false;
+    while !unanswered.is_empty() {
+        let message = guest.wait().ok();
+        if message.kind == Kind::Request as u32 {
+            assert_eq!(code(&message), 1006);
+            is_told = true;
+            continue;
+        }
+        assert_eq!(message.kind, Kind::Reply as u32, "{message:?}");
+        assert!(unanswered.remove(&message.message), "{message:?}");
+        match message.tag {
+            0 => written += 1,
+            REFUSED => refused += 1,
+            other => panic!("{other}: {message:?}"),
+        }
+    }
+    // Before the process of the socket has ended: it waits for the answer to its end.
+    assert!(is_told || node.system().is_alive(socket));
+    assert!(written > 64 && refused > 64, "{written} and {refused}");
     node.halt();
 }
 

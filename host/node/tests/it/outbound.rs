@@ -79,6 +79,10 @@ fn answer(mut stream: &TcpStream, counts: &Counts) -> Option<()> {
     let path = head.split(' ').nth(1)?;
     let (status, headers, body) = match path {
         "/echo" => ("200 OK", String::new(), [head.as_bytes(), &body].concat()),
+        "/headed" => {
+            let header = format!("x-large: {}\r\n", "x".repeat(3_000));
+            ("200 OK", header, b"body".to_vec())
+        }
         "/large" => ("200 OK", String::new(), vec![b'x'; 3_000]),
         "/here" => ("302 Found", "location: there\r\n".into(), Vec::new()),
         "/there" => ("200 OK", String::new(), head.split('\r').next()?.into()),
@@ -400,6 +404,40 @@ fn the_client_is_the_hosts() {
 }
 
 #[test]
+fn what_is_under_way_ends_with_the_client() {
+    let server = Server::start();
+    let (node, guest) = node(&["127.0.0.1:*"]);
+    let client = node.find("exuvia.http").unwrap();
+    let before = node.system().table.alive();
+    let mut bytes = Vec::new();
+    let head = vec![
+        ("url".into(), server.url("/silent").into()),
+        ("timeout_ms".into(), 600_000.into()),
+    ];
+    rmpv::encode::write_value(&mut bytes, &Value::Map(head)).unwrap();
+    for _ in 0..50 {
+        guest.request(client, REQUEST, &bytes).ok();
+    }
+    // What is a process of its own goes on.
+    let body = open(&guest, &server.url("/parts"), 10_000).sender;
+    let is_50 = |count: &AtomicUsize| count.load(Ordering::Relaxed) == 50;
+    eventually("all are there", || is_50(&server.silent.asked));
+    guest.on("kill", client).ok();
+    for _ in 0..50 {
+        let down = guest.wait().ok();
+        let kind = exuvia_node::abi::Kind::Down as u32;
+        assert_eq!((down.sender, down.kind), (client, kind), "{down:?}");
+    }
+    eventually("they are given up", || is_50(&server.silent.given_up));
+    guest.send(body, CLOSED, b"").ok();
+    eventually("as many as before", || {
+        node.system().table.alive() == before
+    });
+    assert_eq!(get(&guest, &server.url("/none")), Ok((404, String::new())));
+    node.halt();
+}
+
+#[test]
 fn one_process_does_not_take_all_places() {
     let server = Server::start();
     let (node, greedy) = node(&["127.0.0.1:*"]);
@@ -426,30 +464,37 @@ fn responses_that_are_not_received_do_not_pile_up() {
         mailbox_bytes: 50_000,
         ..granted(&["127.0.0.1:*"])
     };
-    let lazy = wasi::puppet(&node, limits);
     let client = node.find("exuvia.http").unwrap();
-    let mut bytes = Vec::new();
-    let head = vec![("url".into(), server.url("/large").into())];
-    rmpv::encode::write_value(&mut bytes, &Value::Map(head)).unwrap();
-    let references: Vec<u64> = (0..100)
-        .map(|_| lazy.request(client, REQUEST, &bytes).ok().reference)
-        .collect();
-    // All have a reply, and the responses among them fit into its mailbox.
-    let mut responses = 0;
-    for reference in &references {
-        let mode = exuvia_node::abi::receive::REFERENCE;
-        let arguments = [puppet::HEADER, puppet::BUFFER, 0, 20_000, mode.into()];
-        let mut arguments = arguments.to_vec();
-        arguments.push(reference.cast_signed());
-        // They are looked at only: there is no room for them.
-        let looked = lazy.act("receive", &arguments, b"");
-        match looked.tag {
-            RESPONSE => responses += 1,
-            REFUSED => {}
-            other => panic!("{other}: {looked:?}"),
+    // Whole, and heads of those that are read in parts.
+    for (path, stream, tag) in [("/large", false, RESPONSE), ("/headed", true, STREAM)] {
+        let mut bytes = Vec::new();
+        let head = vec![
+            ("url".into(), server.url(path).into()),
+            ("stream".into(), stream.into()),
+            ("timeout_ms".into(), 600_000.into()),
+        ];
+        rmpv::encode::write_value(&mut bytes, &Value::Map(head)).unwrap();
+        let lazy = wasi::puppet(&node, limits.clone());
+        let references: Vec<u64> = (0..100)
+            .map(|_| lazy.request(client, REQUEST, &bytes).ok().reference)
+            .collect();
+        // All have a reply, and the responses among them fit into its mailbox.
+        let mut responses = 0;
+        for reference in &references {
+            let mode = exuvia_node::abi::receive::REFERENCE;
+            let arguments = [puppet::HEADER, puppet::BUFFER, 0, 20_000, mode.into()];
+            let mut arguments = arguments.to_vec();
+            arguments.push(reference.cast_signed());
+            // They are looked at only: there is no room for them.
+            let looked = lazy.act("receive", &arguments, b"");
+            match looked.tag {
+                REFUSED => {}
+                found if found == tag => responses += 1,
+                other => panic!("{other}: {looked:?}"),
+            }
         }
+        assert!((1..=16).contains(&responses), "{path}: {responses}");
     }
-    assert!((1..=16).contains(&responses), "{responses}");
     assert_eq!(get(&other, &server.url("/none")), Ok((404, String::new())));
     node.halt();
 }

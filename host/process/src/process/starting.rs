@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use exuvia_abi::{Pid, limits};
+use exuvia_abi::Pid;
 
 use super::Process;
 use crate::Payload;
-use crate::account::{Account, Charge, Most, Use};
+use crate::account::{Account, AccountRef, Charge, Most, Use};
 use crate::children::Children;
 use crate::limits::Limits;
 use crate::relations::{Link, Monitor};
@@ -87,11 +87,14 @@ impl<G: 'static> Process<G> {
     /// `None`: the process would exceed the limit on such messages, or the bytes that its own
     /// mailbox may hold, or the node would exceed its limits.
     pub fn charge(&mut self, system: &System<G>, bytes: u64) -> Option<Charge> {
-        let most = Most {
-            count: limits::TIMERS,
-            bytes: self.limits.mailbox_bytes,
-        };
+        let most = Most::of_signals(&self.limits);
         self.account(system).charge(Use::Signal, bytes, most)
+    }
+
+    /// Returns the account of the process, for whoever charges it between its turns. The process keeps it
+    /// as long as this exists.
+    pub fn account_ref(&mut self, system: &System<G>) -> AccountRef {
+        AccountRef(self.account(system).clone())
     }
 
     /// Charges the process for the arguments of a child, which the child keeps as long as it
