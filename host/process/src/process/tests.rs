@@ -7,7 +7,7 @@ use exuvia_abi::Kind;
 
 use super::*;
 use crate::snapshot::TimerSnapshot;
-use crate::{Clock, Context, Limits, Native, SpawnSpec, Turn, native};
+use crate::{Clock, Context, Limits, Native, SendError, SpawnSpec, Turn, native};
 
 fn system() -> System<()> {
     System::new(7, 10, 1, Clock::manual())
@@ -125,6 +125,36 @@ fn open_requests_survive_a_rest() {
     drop(charge);
     process.trim(&system);
     assert_eq!(counts(&process), (1, false));
+}
+
+#[test]
+fn the_host_charges_a_process_between_its_turns() {
+    let system = system();
+    let mut process = new_process(&system);
+    let pid = process.pid();
+    let most = process.limits().mailbox_bytes;
+    let account = process.account_ref(&system);
+    let held = system.charge(pid, &account, most - 1).unwrap();
+    let refused = |bytes| system.charge(pid, &account, bytes).unwrap_err();
+    assert_eq!(refused(2), SendError::Full);
+    // It is the account of its timers.
+    assert!(process.charge(&system, 2).is_none());
+    drop(held);
+    drop(system.charge(pid, &account, 2).unwrap());
+    // Other limits hold at once.
+    let small = Limits {
+        mailbox_bytes: 1,
+        ..Limits::default()
+    };
+    process.set_limits(&system, small.into());
+    assert_eq!(refused(2), SendError::Full);
+    process.trim(&system);
+    assert!(process.relations.is_some(), "it is kept for who charges it");
+    let unknown = system.charge(Pid::new(7, 9, 0), &account, 1);
+    assert!(matches!(unknown, Err(SendError::Dead | SendError::Unknown)));
+    drop(account);
+    process.trim(&system);
+    assert!(process.relations.is_none());
 }
 
 #[test]
