@@ -23,6 +23,7 @@ use crate::module::compile::Compilers;
 use crate::module::compile_cache::Cache;
 use crate::module::function_cache::Functions;
 use crate::module::info::{Artifact, Initialization, Plan};
+use crate::module::lines::Lines;
 use crate::module::missing;
 use crate::module::stack_policy::StackPolicy;
 use crate::module::text::assembled;
@@ -258,11 +259,13 @@ impl Engine {
         let module = self.compile(target, &analysis.wasm, analysis.code_bytes)?;
         // The rewritten bytes are not needed any more.
         analysis.wasm = Vec::new();
+        let lines = analysis.debug.take().map(Lines::new);
         let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
         let (has_save, has_load) = (has(exports::SAVE), has(exports::LOAD));
         let mut plan = Arc::new(Plan {
             code: module,
             analysis,
+            lines,
             page_map: self.page_map.clone(),
             memories: self.memories.clone(),
             memory: self.memory,

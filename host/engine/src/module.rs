@@ -5,6 +5,7 @@ pub(crate) mod compile;
 pub(crate) mod compile_cache;
 pub(crate) mod function_cache;
 pub(crate) mod info;
+pub(crate) mod lines;
 pub(crate) mod missing;
 pub(crate) mod stack_policy;
 pub(crate) mod text;

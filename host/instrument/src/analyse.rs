@@ -8,13 +8,14 @@ use wasmparser::{
     RefType, TypeRef, ValType,
 };
 
+use crate::MAX_DEBUG_BYTES;
 use crate::emit::Output;
 use crate::error::InstrumentError;
 use crate::parse::{Parsed, internal};
 use crate::plan::{Fact, Plan};
 use crate::report::{
-    ExportInfo, ExternType, FunctionType, ImportInfo, Instrumented, MemoryInfo, MutableGlobal,
-    StackPointer, TableInfo, TableSlot, ValueType,
+    DebugInfo, ExportInfo, ExternType, FunctionType, ImportInfo, Instrumented, MemoryInfo,
+    MutableGlobal, StackPointer, TableInfo, TableSlot, ValueType,
 };
 
 /// The most reasons that are listed one by one; the rest are counted.
@@ -55,6 +56,7 @@ pub(crate) fn report(
     Ok(Instrumented {
         stack_pointer: stack_pointer(parsed, &mutable_globals)?,
         has_names: !parsed.function_names.is_empty(),
+        debug: debug_info(parsed),
         resident_only: resident_only(parsed, plan, &tables, &mutable_globals),
         only_in_start: describe(parsed, &plan.start_facts).collect(),
         first_added_function: parsed.functions.len() as u32,
@@ -295,6 +297,17 @@ fn stack_pointer(
         initial,
         stack_first: initial.zip(lowest).is_some_and(|(top, data)| top <= data),
     }))
+}
+
+fn debug_info(parsed: &Parsed<'_>) -> Option<DebugInfo> {
+    let bytes: usize = parsed.debug.iter().map(|(_, data)| data.len()).sum();
+    let is_kept = (1..=MAX_DEBUG_BYTES).contains(&bytes);
+    is_kept.then(|| DebugInfo {
+        code_start: parsed.code_start,
+        sections: (parsed.debug.iter())
+            .map(|(name, data)| ((*name).to_owned(), data.to_vec()))
+            .collect(),
+    })
 }
 
 /// Returns the lowest address of active data. `None`: there is none, or its address is

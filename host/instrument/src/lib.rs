@@ -54,15 +54,15 @@ mod weight;
 
 pub use error::{FunctionName, InstrumentError};
 pub use limits::{
-    CALL_BYTES, FUNCTION_BYTES, LOCAL_BYTES, MAX_BLOCKS, MAX_CODE_BYTES, MAX_FUNCTION_BYTES,
-    MAX_FUNCTIONS, MAX_GLOBALS, MAX_IMPORTS, MAX_MODULE_BYTES, MAX_NESTED_LOOPS, MAX_OPERANDS,
-    MAX_SETS_BY_BLOCKS, MAX_STARTUP, MAX_VARIABLES_BY_BLOCKS, SETS_BY_BLOCKS_PER_BYTE, VALUE_BYTES,
-    VARIABLES_BY_BLOCKS_PER_BYTE,
+    CALL_BYTES, FUNCTION_BYTES, LOCAL_BYTES, MAX_BLOCKS, MAX_CODE_BYTES, MAX_DEBUG_BYTES,
+    MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_GLOBALS, MAX_IMPORTS, MAX_MODULE_BYTES,
+    MAX_NESTED_LOOPS, MAX_OPERANDS, MAX_SETS_BY_BLOCKS, MAX_STARTUP, MAX_VARIABLES_BY_BLOCKS,
+    SETS_BY_BLOCKS_PER_BYTE, VALUE_BYTES, VARIABLES_BY_BLOCKS_PER_BYTE,
 };
 pub use offsets::OffsetMap;
 pub use report::{
-    ExportInfo, ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, MemoryInfo,
-    MutableGlobal, StackPointer, TableInfo, TableSlot, ValueType,
+    DebugInfo, ExportInfo, ExternKind, ExternType, FunctionType, ImportInfo, Instrumented,
+    MemoryInfo, MutableGlobal, StackPointer, TableInfo, TableSlot, ValueType,
 };
 
 /// Prefix of the names that this pass adds. A module that uses the prefix is rejected.

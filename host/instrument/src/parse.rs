@@ -134,6 +134,10 @@ pub(crate) struct Parsed<'a> {
     pub(crate) import_section: Option<Range<usize>>,
     pub(crate) memory_section: Option<Range<usize>>,
     pub(crate) data_count: Option<u32>,
+    /// Offset of the contents of the code section.
+    pub(crate) code_start: u32,
+    /// Sections of debugging information: name and contents.
+    pub(crate) debug: Vec<(&'a str, &'a [u8])>,
     /// Contents of the first name section.
     pub(crate) name_section: Option<&'a [u8]>,
     /// Function names in the name section.
@@ -377,7 +381,10 @@ fn known<'a>(payload: Payload<'a>, parsed: &mut Parsed<'a>) -> Result<(), Fault>
                 parsed.data.push(data?);
             }
         }
-        // The start of the code section, and the end of the module.
+        Payload::CodeSectionStart { range, .. } => {
+            parsed.code_start = u32::try_from(range.start).unwrap_or(u32::MAX);
+        }
+        // The end of the module.
         _ => {}
     }
     Ok(())
@@ -405,11 +412,14 @@ fn read_import<'a>(import: Import<'a>, parsed: &mut Parsed<'a>) {
     parsed.imports.push(import);
 }
 
+/// How the names of sections with debugging information (DWARF) begin. They are not in the output, as their
+/// offsets are those of the input.
+const DEBUG: &str = ".debug_";
+
 /// Returns whether the contents of a section are offsets into the code, which are wrong
 /// after instrumentation.
 fn is_stale(name: &str) -> bool {
-    name.starts_with(".debug_")
-        || name.starts_with("reloc.")
+    name.starts_with("reloc.")
         || name.starts_with("metadata.code.")
         || name == "sourceMappingURL"
         || name == "linking"
@@ -426,6 +436,9 @@ fn custom<'a>(section: &wasmparser::CustomSectionReader<'a>, leads: bool, parsed
         KnownCustom::BranchHints(hints) => {
             // Hints are advice: a malformed section is dropped as a whole.
             parsed.hints = read_hints(hints).unwrap_or_default();
+        }
+        _ if section.name().starts_with(DEBUG) => {
+            parsed.debug.push((section.name(), section.data()));
         }
         _ if is_stale(section.name()) => {}
         _ => parsed.customs.push(Custom {

@@ -194,6 +194,16 @@ pub struct TableSlot {
     pub name: Option<String>,
 }
 
+/// The debugging information (DWARF) of a module. Its addresses are offsets from the first byte of the code
+/// section's contents, as <https://yurydelendik.github.io/webassembly-dwarf/> has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugInfo {
+    /// Offset in the input of the first byte of the code section's contents.
+    pub code_start: u32,
+    /// Names and contents of the sections.
+    pub sections: Vec<(String, Vec<u8>)>,
+}
+
 /// An instrumented module and the report on it.
 #[derive(Clone, Debug)]
 pub struct Instrumented {
@@ -236,6 +246,8 @@ pub struct Instrumented {
     pub table_slots: Option<Vec<TableSlot>>,
     /// Whether the name section names functions.
     pub has_names: bool,
+    /// The debugging information, if there is any and no more than [`crate::MAX_DEBUG_BYTES`].
+    pub debug: Option<DebugInfo>,
     /// Contents of the custom section `exuvia.layout`.
     pub layout: Option<Vec<u8>>,
     /// Contents of all custom sections `exuvia.protocol`, up to 64 KiB.

@@ -52,9 +52,9 @@ pub struct Start {
     /// them; `None`: once for all.
     pub differs_by: Option<&'static str>,
     /// Bytes of the image of a process that was started with nil, after its start.
-    pub newborn_bytes: Option<usize>,
+    pub idle_bytes: Option<usize>,
     /// Why that is not known: such a process ended, and how, or did not come to rest in time.
-    pub newborn_failed: Option<String>,
+    pub idle_failed: Option<String>,
 }
 
 /// Loads a module as a node with default settings would, starts a process of it, and drops both.
@@ -71,7 +71,7 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
     let engine = Engine::new(&config).map_err(|error| vec![error])?;
     let artifact = engine.check(wasm)?;
     let (save, load) = artifact.hands_over_state();
-    let (newborn_bytes, newborn_failed) = match newborn(wasm) {
+    let (idle_bytes, idle_failed) = match idle_image(wasm) {
         Ok(bytes) => (Some(bytes), None),
         Err(why) => (None, Some(why)),
     };
@@ -87,8 +87,8 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
         start: Start {
             base_bytes: artifact.base_bytes(),
             differs_by: artifact.start_differs_by(),
-            newborn_bytes,
-            newborn_failed,
+            idle_bytes,
+            idle_failed,
         },
         warnings: warnings(&artifact),
     })
@@ -127,7 +127,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Starts a process with nil in a node of its own, and returns the bytes of its image.
-fn newborn(wasm: &[u8]) -> Result<usize, String> {
+fn idle_image(wasm: &[u8]) -> Result<usize, String> {
     let config = NodeConfig {
         schedulers: 1,
         frames: 4,

@@ -1,3 +1,5 @@
+//! What each message does; `guest-sdk/conformance/README.md` has the list.
+
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;

@@ -108,7 +108,7 @@ fn start(start: &Start) -> String {
             "for each process, since it calls `{call}`; they share {shared} (a module that exports `exuvia_shared_start` starts once)"
         ),
     };
-    match (start.newborn_bytes, &start.newborn_failed) {
+    match (start.idle_bytes, &start.idle_failed) {
         (Some(image), _) => format!("{how}; started with nil, one costs {}", bytes(image as u64)),
         (None, Some(why)) => format!("{how}; started with nil, {}", clean(why)),
         (None, None) => how,

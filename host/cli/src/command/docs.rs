@@ -44,6 +44,11 @@ const PAGES: &[(&str, &str, &str)] = &[
         "what is the same as in Erlang/OTP and what is different",
     ),
     (
+        "languages",
+        include_str!("../../../../docs/languages.md"),
+        "which languages a process can be written in, and what each can do",
+    ),
+    (
         "sharing",
         include_str!("../../../../docs/sharing.md"),
         "names, groups, tables, configuration",
@@ -102,6 +107,11 @@ const PAGES: &[(&str, &str, &str)] = &[
         "abi",
         include_str!("../../../../guest-sdk/abi.md"),
         "the contract between host and guests, for any language",
+    ),
+    (
+        "compilers",
+        include_str!("../../../../guest-sdk/compilers.md"),
+        "for authors of compilers and libraries: what the contract does not say",
     ),
     (
         "io",

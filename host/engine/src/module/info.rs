@@ -11,6 +11,7 @@ use exuvia_image::{Memories, PageMap};
 use exuvia_instrument::Instrumented;
 use parking_lot::Mutex;
 
+use crate::module::lines::Lines;
 use crate::module::stack_policy::StackPolicy;
 
 /// What every frame of a version is made from.
@@ -18,6 +19,8 @@ pub(crate) struct Plan {
     /// The compiled code.
     pub(crate) code: wasmtime::Module,
     pub(crate) analysis: Instrumented,
+    /// Where its code comes from, if it says so.
+    pub(crate) lines: Option<Lines>,
     pub(crate) page_map: Arc<PageMap>,
     pub(crate) memories: Arc<Memories>,
     /// The memory limit of initialization, `save` and `load`, in bytes.

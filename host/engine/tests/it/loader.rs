@@ -1,8 +1,9 @@
 //! What is no module for processes is refused, with the cause and the fix.
 
 use exuvia_engine::{EngineConfig, LoadError};
+use exuvia_process::Reason;
 
-use crate::world::{Setup, World, answering, engine};
+use crate::world::{Answer, Setup, World, answering, engine};
 
 fn world() -> World {
     World::new(Setup::default())
@@ -521,5 +522,49 @@ fn host_work_during_initialization_is_bounded() {
         );
         // Some of these took minutes; a loaded machine is slow too.
         assert!(took.as_secs() < 10, "{took:?} {body}");
+    }
+}
+
+/// Debugging information is read when a process traps, and may say anything.
+#[test]
+fn garbage_in_debugging_information_harms_nothing() {
+    let world = world();
+    let names = [
+        ".debug_info",
+        ".debug_abbrev",
+        ".debug_line",
+        ".debug_str",
+        ".debug_ranges",
+        ".debug_aranges",
+        ".debug_line_str",
+        ".debug_rnglists",
+    ];
+    let mut state = 1u64;
+    let mut byte = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    for round in 0..200u32 {
+        let mut sections = String::new();
+        for name in names {
+            // Small lengths and versions are more often right than others.
+            let length = usize::from(byte()) % 60;
+            let bytes = (0..length).map(|_| match round % 3 {
+                0 => byte(),
+                1 => byte() % 6,
+                _ => byte() % 40,
+            });
+            let text: String = bytes.map(|byte| format!("\\{byte:02x}")).collect();
+            sections += &format!(r#"(@custom "{name}" "{text}")"#);
+        }
+        let name = format!("m{round}");
+        world.deploy(&name, &answering("", "unreachable", &sections));
+        let Answer::Down(code, text) = world.ask(world.spawn(&name), 0, &[]) else {
+            panic!("it does not trap");
+        };
+        assert_eq!(code, Reason::TRAP.0);
+        assert!(text.contains("at handle"), "{text}");
     }
 }
