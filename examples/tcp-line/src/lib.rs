@@ -36,7 +36,7 @@ impl Actor for Calculator {
                 let _ = socket.end();
                 true
             }
-            Event::Text(_) | Event::Closed { .. } => true,
+            Event::Text(_) | Event::Datagram { .. } | Event::Closed { .. } => true,
         };
         if !is_open {
             // The client is gone, takes nothing or sends no lines: the socket ends with this process.

@@ -55,6 +55,7 @@ mod fetch;
 mod handlers;
 mod request;
 mod response;
+mod upload;
 
 use std::fmt;
 use std::io::Cursor;
@@ -72,6 +73,7 @@ pub use self::handlers::{Handlers, Paths, Place, find, header, header_if_any};
 pub use self::request::Request;
 pub(crate) use self::response::answer;
 pub use self::response::{Responder, Response};
+pub use self::upload::{Upload, UploadAnswer, Uploading};
 use crate::Error;
 
 /// The value of a header: text, or bytes that are not.
@@ -114,7 +116,7 @@ impl<'de> Deserialize<'de> for Octets {
 }
 
 /// Decodes the head; what follows it is the body.
-fn head_and_body<T: DeserializeOwned>(payload: &[u8]) -> Result<(T, &[u8]), Error> {
+pub(crate) fn head_and_body<T: DeserializeOwned>(payload: &[u8]) -> Result<(T, &[u8]), Error> {
     let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(payload));
     let head = T::deserialize(&mut deserializer);
     let head = head.map_err(|error| Error::Decode(error.to_string()))?;

@@ -105,7 +105,11 @@ fn dispatch<A: Actor>(slot: &mut Slot<A>, message: Message<'_>, cx: &mut Context
         (Kind::Message, tag::SOCKET_OPEN)
         | (
             Kind::Request,
-            tag::SOCKET_TEXT | tag::SOCKET_DATA | tag::SOCKET_END | tag::SOCKET_CLOSE,
+            tag::SOCKET_TEXT
+            | tag::SOCKET_DATA
+            | tag::SOCKET_DATAGRAM
+            | tag::SOCKET_END
+            | tag::SOCKET_CLOSE,
         ) => {
             let reference = message.reference;
             match socket::event(&message) {

@@ -48,7 +48,7 @@
 //!             Event::Closed { .. } => {
 //!                 self.sockets.remove(&socket);
 //!             }
-//!             Event::Data(_) | Event::End => {}
+//!             Event::Data(_) | Event::Datagram { .. } | Event::End => {}
 //!         }
 //!     }
 //! }
@@ -60,6 +60,7 @@
 
 mod connect;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
@@ -83,6 +84,13 @@ pub enum Event {
     Text(String),
     /// The client has sent bytes.
     Data(Vec<u8>),
+    /// A datagram has arrived at an address of UDP: [`Socket::send_to`] answers it.
+    Datagram {
+        /// Who has sent it.
+        peer: SocketAddr,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
     /// The client sends no more; it still reads (TCP).
     End,
     /// It has been closed; nothing more comes. For TCP and responses in parts: 1000 in order, 1006 otherwise.
@@ -97,9 +105,10 @@ pub enum Event {
 /// What has been opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// `websocket`, `response` or `tcp`.
+    /// `websocket`, `response`, `tcp` or `udp`.
     pub kind: String,
-    /// The address of the client; of a Unix socket, `unix:` and the number of its user.
+    /// The address of the client; of a Unix socket, `unix:` and the number of its user. Empty at an address of UDP, where each
+    /// datagram has its own.
     pub peer: String,
     /// The reference of the request that it belongs to: [`Responder::reference`](crate::http::Responder::reference).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +119,30 @@ pub struct Opened {
 struct Close {
     code: u16,
     reason: String,
+}
+
+/// What is before the bytes of a datagram.
+#[derive(Serialize, Deserialize)]
+struct DatagramHead {
+    /// As text, which is one for all codecs.
+    peer: String,
+}
+
+/// Encodes a datagram to or from an address.
+pub(crate) fn encode_datagram(peer: SocketAddr, datagram: &[u8]) -> Result<Vec<u8>, Error> {
+    let peer = peer.to_string();
+    let mut bytes = crate::encode(&DatagramHead { peer })?;
+    bytes.extend_from_slice(datagram);
+    Ok(bytes)
+}
+
+/// Decodes a datagram: its other side, and its bytes.
+pub(crate) fn decode_datagram(payload: &[u8]) -> Result<(SocketAddr, Vec<u8>), Error> {
+    let (DatagramHead { peer }, bytes) = crate::http::head_and_body(payload)?;
+    let parsed = peer.parse();
+    let parsed =
+        parsed.map_err(|_| Error::Decode(format!("`{peer}` is no address with a port")))?;
+    Ok((parsed, bytes.to_vec()))
 }
 
 #[derive(Serialize)]
@@ -235,6 +268,20 @@ impl Socket {
         Ok(Pending::new(reference))
     }
 
+    /// Sends a datagram from an address of UDP to one that has sent something there. It may be lost on its way.
+    pub fn send_to(self, peer: SocketAddr, bytes: &[u8]) -> Result<(), Error> {
+        self.0
+            .send_bytes(tag::SOCKET_DATAGRAM, &encode_datagram(peer, bytes)?)
+    }
+
+    /// Does the same. The reply comes when the datagram has been handed to the system, or says why it has not: nothing has come from
+    /// that address, or it is too large.
+    pub fn write_to(self, peer: SocketAddr, bytes: &[u8]) -> Result<Pending<()>, Error> {
+        let datagram = encode_datagram(peer, bytes)?;
+        let reference = self.0.request_bytes(tag::SOCKET_DATAGRAM, &datagram)?;
+        Ok(Pending::new(reference))
+    }
+
     /// Asks for what arrives next, where it does not arrive by itself: of a body in parts, and of a socket that was opened so
     /// ([`Connect::passive`]). Await it: an `async` handler that waits takes no stack. What arrives is lost if the future is
     /// dropped before.
@@ -294,6 +341,10 @@ pub(crate) fn event(message: &Message<'_>) -> Result<(Socket, Event), Error> {
     let event = match message.tag {
         tag::SOCKET_OPEN => Event::Open(crate::decode(&message.payload)?),
         tag::SOCKET_TEXT => Event::Text(String::from_utf8_lossy(&message.payload).into_owned()),
+        tag::SOCKET_DATAGRAM => {
+            let (peer, bytes) = decode_datagram(&message.payload)?;
+            Event::Datagram { peer, bytes }
+        }
         tag::SOCKET_END => Event::End,
         tag::SOCKET_CLOSE => {
             let Close { code, reason } = crate::decode(&message.payload)?;
@@ -312,6 +363,10 @@ pub(crate) fn encode(event: Event) -> (u32, Vec<u8>) {
         Event::Open(opened) => (tag::SOCKET_OPEN, crate::encode(&opened).unwrap_or_default()),
         Event::Text(text) => (tag::SOCKET_TEXT, text.into_bytes()),
         Event::Data(bytes) => (tag::SOCKET_DATA, bytes),
+        Event::Datagram { peer, bytes } => {
+            let datagram = encode_datagram(peer, &bytes).unwrap_or_default();
+            (tag::SOCKET_DATAGRAM, datagram)
+        }
         Event::End => (tag::SOCKET_END, Vec::new()),
         Event::Closed { code, reason } => {
             let closed = crate::encode(&Close { code, reason }).unwrap_or_default();

@@ -78,6 +78,14 @@ pub const SOCKET_CLOSE: u32 = io::SOCKET_CLOSE;
 /// assert_eq!(exuvia::tag::SOCKET_READ, 0xffff_ff19);
 /// ```
 pub const SOCKET_READ: u32 = io::SOCKET_READ;
+
+/// A datagram to or from an address of UDP; see [`socket`](crate::socket).
+///
+/// ```
+/// assert_eq!(exuvia::tag::SOCKET_DATAGRAM, 0xffff_ff1a);
+/// ```
+pub const SOCKET_DATAGRAM: u32 = io::SOCKET_DATAGRAM;
+
 /// An event of a channel, for all who have joined its topic or for one of them; see [`channel`](crate::channel).
 ///
 /// ```

@@ -47,8 +47,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use self::io::{
-    deliver_connected, deliver_end, deliver_event, deliver_fetched, deliver_fetched_in_parts,
-    deliver_http, deliver_http_in_parts, deliver_part, response_to, unread,
+    datagrams, deliver_connected, deliver_end, deliver_event, deliver_fetched,
+    deliver_fetched_in_parts, deliver_http, deliver_http_in_parts, deliver_part, deliver_upload,
+    deliver_uploaded, response_to, unread,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

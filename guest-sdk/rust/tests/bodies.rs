@@ -272,3 +272,121 @@ fn a_part_that_is_given_up_leaves_a_body_incomplete() {
     assert_eq!(poll(&mut body), Poll::Ready(Err(error.clone())));
     assert_eq!(body.wait(exuvia::Wait::No), Err(error), "it stays so");
 }
+
+/// Takes the parts that were sent to a socket, and says that they are taken.
+fn parts(socket: Socket) -> Vec<String> {
+    let mut parts = Vec::new();
+    for effect in testing::effects() {
+        match effect {
+            Effect::Request {
+                to,
+                tag: tag::SOCKET_DATA,
+                payload,
+                reference,
+            } => {
+                assert_eq!(to, socket.pid());
+                parts.push(String::from_utf8(payload).unwrap());
+                testing::deliver_reply(reference, Ok(&()));
+            }
+            Effect::Send {
+                to,
+                tag: tag @ (tag::SOCKET_END | tag::SOCKET_CLOSE),
+                ..
+            } => {
+                assert_eq!(to, socket.pid());
+                let is_end = tag == tag::SOCKET_END;
+                parts.push(if is_end { "end" } else { "close" }.to_owned());
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
+#[test]
+fn a_body_is_sent_part_by_part() {
+    use exuvia::Wait;
+    let put = Fetch::new("PUT", "https://a.example.com/").with_body("first");
+    let uploading = put.upload(Some(12)).unwrap();
+    let (reference, head) = asked(tag::HTTP_REQUEST);
+    assert!(head.ends_with(b"first"), "the body begins with the request");
+    let socket = testing::deliver_upload(reference, Ok(())).unwrap();
+    let upload = uploading.wait(Wait::No).unwrap();
+    assert_eq!(upload.socket(), socket);
+    let written = upload.write(b"hello").unwrap();
+    assert_eq!(parts(socket), ["hello"]);
+    written.wait(Wait::No).unwrap();
+    let given_up = upload.clone();
+    let finished = upload.finish().unwrap();
+    assert_eq!(parts(socket), ["end"]);
+    testing::deliver_uploaded(socket, Ok(&Response::new(201)));
+    testing::deliver_part(socket, data("thanks"));
+    testing::deliver_part(socket, Event::End);
+    let mut response = finished.wait(Wait::No).unwrap();
+    assert_eq!(response.status, 201);
+    assert_eq!(response.body.wait(Wait::No), Ok(Some(b"thanks".to_vec())));
+    assert_eq!(response.body.wait(Wait::No), Ok(None));
+    given_up.abort().unwrap();
+    assert_eq!(parts(socket), ["close"]);
+
+    // It may be refused at once, or later.
+    let post = Fetch::post("https://a.example.com/");
+    let denied = post.upload(None).unwrap();
+    let (reference, _) = asked(tag::HTTP_REQUEST);
+    testing::deliver_upload(reference, Err("denied: not granted"));
+    let error = denied.wait(Wait::No).unwrap_err();
+    assert_eq!(error, FetchError::Denied("not granted".into()));
+    let uploading = post.upload(None).unwrap();
+    let (reference, _) = asked(tag::HTTP_REQUEST);
+    let socket = testing::deliver_upload(reference, Ok(())).unwrap();
+    let finished = uploading.wait(Wait::No).unwrap().finish().unwrap();
+    testing::deliver_uploaded(socket, Err("timeout: there was no response in time"));
+    assert_eq!(finished.wait(Wait::No), Err(FetchError::Timeout));
+}
+
+/// Counts datagrams, and answers each with its number.
+#[derive(Default, Serialize, Deserialize)]
+struct Meter {
+    count: u64,
+}
+
+#[exuvia::actor(schema = 1)]
+impl Actor for Meter {
+    fn init(_: (), _: &mut Context) -> Result<Self, String> {
+        Ok(Meter::default())
+    }
+
+    async fn handle_socket(&mut self, socket: Socket, event: Event, _: &mut Context) {
+        if let Event::Datagram { peer, bytes } = event {
+            self.count += 1;
+            let answer = format!("{} {}", self.count, bytes.len());
+            match bytes.is_empty() {
+                true => socket.send_to(peer, answer.as_bytes()).unwrap(),
+                false => (socket.write_to(peer, answer.as_bytes()).unwrap())
+                    .await
+                    .unwrap(),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_datagram_is_answered() {
+    let mut process = Process::<Meter>::start(&());
+    let socket = Socket::from_pid(Pid::from_parts(1, 90));
+    let one = "127.0.0.1:7".parse().unwrap();
+    let two = "[2001:db8::1]:8".parse().unwrap();
+    for (peer, bytes, answer) in [(one, &b"hello"[..], "1 5"), (two, b"", "2 0")] {
+        let bytes = bytes.to_vec();
+        let reference = testing::deliver_event(socket, Event::Datagram { peer, bytes });
+        process.run();
+        let sent = testing::datagrams(socket);
+        assert_eq!(sent, [(peer, answer.as_bytes().to_vec())]);
+        process.run();
+        // It was handled: the credit for another one.
+        let is_acknowledged = testing::effects().iter().any(
+            |effect| matches!(effect, Effect::Reply { reference: of, .. } if *of == reference),
+        );
+        assert!(is_acknowledged);
+    }
+}

@@ -265,7 +265,7 @@ impl Actor for Room {
                 socket.end_with(&[("x-end", "yes")]).unwrap();
             }
             Event::Open(_) => socket.close(3001, "enough").unwrap(),
-            Event::Closed { .. } => {}
+            Event::Datagram { .. } | Event::Closed { .. } => {}
         }
     }
 }

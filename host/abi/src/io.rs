@@ -20,11 +20,13 @@ pub const SOCKET_END: u32 = 0xffff_ff17;
 pub const SOCKET_CLOSE: u32 = 0xffff_ff18;
 /// What has arrived is wanted.
 pub const SOCKET_READ: u32 = 0xffff_ff19;
+/// A datagram with the address of its other side.
+pub const SOCKET_DATAGRAM: u32 = 0xffff_ff1a;
 /// A reply that refuses what was asked; the payload is text.
 pub const REFUSED: u32 = u32::MAX;
 
 /// All of them with their names.
-pub const ALL: [(u32, &str); 11] = [
+pub const ALL: [(u32, &str); 12] = [
     (HTTP_REQUEST, "HTTP_REQUEST"),
     (HTTP_RESPONSE, "HTTP_RESPONSE"),
     (HTTP_STREAM, "HTTP_STREAM"),
@@ -35,6 +37,7 @@ pub const ALL: [(u32, &str); 11] = [
     (SOCKET_END, "SOCKET_END"),
     (SOCKET_CLOSE, "SOCKET_CLOSE"),
     (SOCKET_READ, "SOCKET_READ"),
+    (SOCKET_DATAGRAM, "SOCKET_DATAGRAM"),
     (REFUSED, "REFUSED"),
 ];
 

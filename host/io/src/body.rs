@@ -12,7 +12,7 @@ use exuvia_process::Payload;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Frame, Incoming};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::answer::{Answer, plain};
@@ -77,7 +77,8 @@ impl Failure {
 }
 
 /// Why a body is read no further.
-enum Stop {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
     Failed(Failure),
     /// Nobody wants more of it.
     Unwanted,
@@ -94,6 +95,8 @@ pub(crate) struct Reader<G: 'static> {
     pub(crate) reading: Duration,
     /// How long a process may take to ask for each part.
     pub(crate) timeout: Duration,
+    /// Says when it is read no further, if another task knows what happens to the port.
+    pub(crate) stops: Option<watch::Receiver<Option<Stop>>>,
 }
 
 impl<G: Send + 'static> Reader<G> {
@@ -188,10 +191,12 @@ impl<G: Send + 'static> Reader<G> {
 
     /// Waits for a part.
     async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Stop> {
-        let Reader { port, body, .. } = self;
+        let Reader {
+            port, body, stops, ..
+        } = self;
         let frame = tokio::select! {
             biased;
-            stop = unwanted(port) => return Err(stop),
+            stop = stopped(port, stops.as_ref()) => return Err(stop),
             frame = timeout(self.reading, body.frame()) => frame,
         };
         match frame {
@@ -203,7 +208,21 @@ impl<G: Send + 'static> Reader<G> {
     }
 
     async fn unwanted(&self) -> Stop {
-        unwanted(&self.port).await
+        stopped(&self.port, self.stops.as_ref()).await
+    }
+}
+
+async fn stopped<G: Send + 'static>(
+    port: &Connection<G>,
+    stops: Option<&watch::Receiver<Option<Stop>>>,
+) -> Stop {
+    let Some(stops) = stops else {
+        return unwanted(port).await;
+    };
+    let mut stops = stops.clone();
+    match stops.wait_for(Option::is_some).await {
+        Ok(stop) => stop.unwrap_or(Stop::Unwanted),
+        Err(_) => Stop::Unwanted,
     }
 }
 

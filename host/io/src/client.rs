@@ -8,6 +8,7 @@
 mod connect;
 mod connector;
 mod lookups;
+mod upload;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use exuvia_process::{
     Body, Charge, Context, Destination, Envelope, ExitReason, Grants, Limits, Native, Payload,
     Process, Requester, Signal, SpawnSpec, System,
 };
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION};
 use hyper::http::response::Parts;
@@ -41,6 +42,7 @@ use crate::error::ClientError;
 use crate::head::{self, Outbound};
 use crate::pollers::Pollers;
 use crate::port::Port;
+use crate::stream::Streamed;
 use crate::thread::Thread;
 use exuvia_abi::io::{HTTP_CLIENT, HTTP_REQUEST, HTTP_RESPONSE, HTTP_STREAM, REFUSED, SOCKET_OPEN};
 
@@ -137,7 +139,7 @@ impl<G: 'static> Drop for HttpClient<G> {
     }
 }
 
-type Pool = Client<Connector, Full<Bytes>>;
+type Pool = Client<Connector, Either<Full<Bytes>, Streamed>>;
 
 struct Shared<G: 'static> {
     system: Arc<System<G>>,
@@ -347,6 +349,9 @@ impl<G: Send + 'static> ClientProcess<G> {
             let client = shared.clone();
             let work = async move {
                 let done = match work {
+                    Work::Request(outbound) if outbound.upload => {
+                        shared.upload(outbound, &grants, to, place).await
+                    }
                     Work::Request(outbound) if outbound.stream => {
                         shared.stream(outbound, &grants, to, place).await
                     }
@@ -486,7 +491,7 @@ impl<G: Send + 'static> Shared<G> {
     ) -> Result<(), String> {
         let time = time(&outbound);
         let response = async {
-            let (parts, body, uri) = within(time, self.head(outbound, grants)).await?;
+            let (parts, body, uri) = within(time, self.head(outbound, None, grants)).await?;
             let head = Payload::from(head::inbound(parts.status, &parts.headers, &uri, b""));
             let charge = self.charge(to.0, head.len()).await?;
             Ok::<_, String>((head, charge, body))
@@ -504,6 +509,7 @@ impl<G: Send + 'static> Shared<G> {
             most: u64::MAX,
             reading: time,
             timeout: time,
+            stops: None,
         };
         reader.fetch().await;
         drop(place);
@@ -552,7 +558,7 @@ impl<G: Send + 'static> Shared<G> {
         grants: &Grants,
         most: usize,
     ) -> Result<Vec<u8>, String> {
-        let (parts, received, uri) = self.head(outbound, grants).await?;
+        let (parts, received, uri) = self.head(outbound, None, grants).await?;
         let mut received = Limited::new(received, most);
         // Room for what has come: a slow response keeps none from others.
         let mut room = self.received.try_acquire_many(1).map_err(|_| no_room())?;
@@ -581,10 +587,12 @@ impl<G: Send + 'static> Shared<G> {
         Ok(head::inbound(parts.status, &parts.headers, &uri, &body))
     }
 
-    /// Makes a request and follows redirections. Returns the response, and where it is from, or why there is none.
+    /// Makes a request and follows redirections. Returns the response, and where it is from, or why there is none. `streamed`:
+    /// its body, if that is sent in parts.
     async fn head(
         &self,
         outbound: Outbound,
+        mut streamed: Option<Streamed>,
         grants: &Grants,
     ) -> Result<(Parts, Incoming, Uri), String> {
         let Outbound {
@@ -596,12 +604,16 @@ impl<G: Send + 'static> Shared<G> {
             ..
         } = outbound;
         let pool = self.pool(grants);
+        let is_streamed = streamed.is_some();
         for _ in 0..=redirects.map_or(REDIRECTS, |most| most.min(REDIRECTS)) {
             let (host, port) = host_and_port(&uri, REQUESTS)?;
             if !grants.may_connect(&host, port) {
                 return Err(denied(&host, port));
             }
-            let mut request = Request::new(Full::new(body.clone()));
+            let mut request = Request::new(match streamed.take() {
+                Some(streamed) => Either::Right(streamed),
+                None => Either::Left(Full::new(body.clone())),
+            });
             *request.method_mut() = method.clone();
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();
@@ -619,6 +631,12 @@ impl<G: Send + 'static> Shared<G> {
                     parts.status,
                     StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
                 );
+                if is_kept && is_streamed {
+                    return Err(format!(
+                        "redirected: to `{next}` with its body ({}), which was sent in parts and cannot be sent again",
+                        parts.status.as_u16()
+                    ));
+                }
                 if !is_kept && method != Method::HEAD {
                     method = Method::GET;
                     body = Bytes::new();

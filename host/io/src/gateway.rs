@@ -16,11 +16,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use crate::datagrams;
 use crate::drain::Drain;
 use crate::error::ListenError;
 use crate::inherited::InheritedSockets;
 use crate::keyed::{self, Keyed};
-use crate::listener::{ListenAddress, Listener, SocketFile};
+use crate::listener::{Endpoint, ListenAddress, Listener, SocketFile};
 use crate::pollers::Pollers;
 use crate::router::Router;
 use crate::serve;
@@ -30,7 +31,7 @@ use crate::thread::Thread;
 use crate::tls::{Stream, Tls};
 
 /// How long is waited after the system has refused a connection: it is out of descriptors or memory.
-const REFUSED: Duration = Duration::from_millis(100);
+pub(crate) const REFUSED: Duration = Duration::from_millis(100);
 
 /// How often is looked whether all connections have ended, when the gateway stops.
 const CLOSING: Duration = Duration::from_millis(5);
@@ -183,7 +184,7 @@ pub struct Gateway<G: 'static> {
 
 /// A listener that is new.
 struct Bound {
-    listener: Listener,
+    endpoint: Endpoint,
     address: ListenAddress,
     file: Option<SocketFile>,
     socket: Option<String>,
@@ -265,12 +266,12 @@ impl<G: Send + 'static> Gateway<G> {
         let open = self.open.lock();
         let tcp = open.iter().filter_map(|open| match open.address {
             ListenAddress::Tcp(address) => Some(address),
-            ListenAddress::Unix(_) => None,
+            ListenAddress::Udp(_) | ListenAddress::Unix(_) => None,
         });
         tcp.collect()
     }
 
-    /// Returns the addresses that are listened to as URLs: `http`, `https`, `tcp` or `tls`; `http+unix` or `tcp+unix`.
+    /// Returns the addresses that are listened to as URLs: `http`, `https`, `tcp`, `tls` or `udp`; `http+unix` or `tcp+unix`.
     pub fn urls(&self) -> Vec<String> {
         let scheme = |shared: &Address| match (
             &shared.settings.load().0.protocol,
@@ -280,11 +281,14 @@ impl<G: Send + 'static> Gateway<G> {
             (Protocol::Http(_), true) => "https",
             (Protocol::Tcp(_), false) => "tcp",
             (Protocol::Tcp(_), true) => "tls",
+            (Protocol::Udp(_), _) => "udp",
         };
         let open = self.open.lock();
         open.iter()
             .map(|open| match &open.address {
-                ListenAddress::Tcp(address) => format!("{}://{address}", scheme(&open.shared)),
+                ListenAddress::Tcp(address) | ListenAddress::Udp(address) => {
+                    format!("{}://{address}", scheme(&open.shared))
+                }
                 ListenAddress::Unix(path) => {
                     format!("{}+unix:{}", scheme(&open.shared), path.display())
                 }
@@ -304,7 +308,7 @@ impl<G: Send + 'static> Gateway<G> {
         for listen in listen {
             let routes = match &listen.protocol {
                 Protocol::Http(routes) => &routes[..],
-                Protocol::Tcp(_) => &[],
+                Protocol::Tcp(_) | Protocol::Udp(_) => &[],
             };
             let router = Router::new(routes);
             let router = router.map_err(|(path, reason)| ListenError::Route {
@@ -324,7 +328,7 @@ impl<G: Send + 'static> Gateway<G> {
         let mut bound = Vec::new();
         for ((listen, ..), at) in routed.iter().zip(&stays) {
             let one = match at {
-                Some(at) => may_have_tls(listen, &open[*at].address).map(|()| None),
+                Some(at) => fits(listen, &open[*at].address).map(|()| None),
                 None => self.bind(listen).map(Some),
             };
             bound.push(one.map_err(|source| ListenError::Bind {
@@ -338,7 +342,7 @@ impl<G: Send + 'static> Gateway<G> {
             match (bound, at.and_then(|at| before[at].take())) {
                 (
                     Some(Bound {
-                        listener,
+                        endpoint,
                         address,
                         file,
                         socket,
@@ -346,7 +350,7 @@ impl<G: Send + 'static> Gateway<G> {
                     _,
                 ) => {
                     let shared = Address::new(listen, router, tls);
-                    let accepting = self.accept(runtime, listener, shared.clone());
+                    let accepting = self.serve(runtime, endpoint, shared.clone());
                     open.push(Open {
                         address,
                         wanted,
@@ -380,10 +384,10 @@ impl<G: Send + 'static> Gateway<G> {
     /// Listens at an address, with a socket that was passed to this program or with one of its own.
     fn bind(&self, listen: &Listen) -> io::Result<Bound> {
         let name = listen.socket.as_deref();
-        if let Some((listener, address)) = self.inherited.take(name, &listen.address)? {
-            may_have_tls(listen, &address)?;
+        if let Some((endpoint, address)) = self.inherited.take(name, &listen.address)? {
+            fits(listen, &address)?;
             return Ok(Bound {
-                listener,
+                endpoint,
                 address,
                 file: None,
                 socket: listen.socket.clone(),
@@ -395,13 +399,24 @@ impl<G: Send + 'static> Gateway<G> {
                 "no socket for {address} was passed to this program: it opens one itself"
             );
         }
-        let (listener, address, file) = Listener::bind(&listen.address, listen.mode)?;
+        let (endpoint, address, file) = Endpoint::bind(&listen.address, listen.mode)?;
         Ok(Bound {
-            listener,
+            endpoint,
             address,
             file,
             socket: None,
         })
+    }
+
+    /// Serves what arrives at an address.
+    fn serve(&self, runtime: &Handle, endpoint: Endpoint, address: Arc<Address>) -> JoinHandle<()> {
+        match endpoint {
+            Endpoint::Streams(listener) => self.accept(runtime, listener, address),
+            Endpoint::Datagrams(socket) => {
+                let (shared, under_way) = (self.shared.clone(), self.under_way.clone());
+                runtime.spawn(datagrams::serve(shared, address, socket, under_way))
+            }
+        }
     }
 
     fn accept(
@@ -455,6 +470,8 @@ impl<G: Send + 'static> Gateway<G> {
                         Protocol::Tcp(owner) => {
                             tcp::connection(&shared, &address, owner, client).await;
                         }
+                        // It has no connections, and no address of another kind becomes one of UDP.
+                        Protocol::Udp(_) => {}
                     }
                     drop(held);
                 });
@@ -539,13 +556,21 @@ fn tls(listen: &Listen) -> Result<Option<Tls>, String> {
     };
     let protocols: &[&[u8]] = match listen.protocol {
         Protocol::Http(_) => &[b"h2", b"http/1.1"],
-        Protocol::Tcp(_) => &[],
+        Protocol::Tcp(_) | Protocol::Udp(_) => &[],
     };
     Tls::new(certificate.clone(), protocols).map(Some)
 }
 
-/// Fails if a Unix socket that was passed is to have TLS.
-fn may_have_tls(listen: &Listen, address: &ListenAddress) -> io::Result<()> {
+/// Fails if a socket that was passed cannot be what an address is set to: a Unix socket with TLS, or streams for datagrams.
+fn fits(listen: &Listen, address: &ListenAddress) -> io::Result<()> {
+    let is_udp = |address: &ListenAddress| matches!(address, ListenAddress::Udp(_));
+    if is_udp(&listen.address) != is_udp(address) {
+        let why = match is_udp(address) {
+            true => "what was passed for it is a socket of datagrams: `protocol = \"udp\"`",
+            false => "what was passed for it is a socket of connections, not of datagrams",
+        };
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
     if listen.tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
         let why = "what was passed for it is a Unix socket, which has no TLS";
         return Err(io::Error::new(io::ErrorKind::Unsupported, why));

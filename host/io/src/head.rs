@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::Cursor;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::client::Wanted;
@@ -273,6 +274,10 @@ pub(crate) struct Outbound {
     pub(crate) redirects: Option<usize>,
     /// Whether the body of the response is read in parts.
     pub(crate) stream: bool,
+    /// Whether more of the body is sent in parts.
+    pub(crate) upload: bool,
+    /// The number of its bytes, if that is known.
+    pub(crate) length: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -288,6 +293,10 @@ struct SentOutbound {
     redirects: Option<usize>,
     #[serde(default)]
     stream: bool,
+    #[serde(default)]
+    upload: bool,
+    #[serde(default)]
+    length: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -305,6 +314,11 @@ struct SentConnect {
     message_bytes: Option<u64>,
     #[serde(default)]
     passive: bool,
+}
+
+#[derive(Deserialize)]
+struct SentDatagram {
+    peer: String,
 }
 
 /// Reads what a process wants to be connected to.
@@ -343,7 +357,12 @@ pub(crate) fn outbound(bytes: &[u8]) -> Result<Outbound, String> {
         .ok_or_else(|| format!("`{method}` is no method"))?;
     let uri = sent.url.parse();
     let uri = uri.map_err(|error| format!("`{}` is no URL: {error}", sent.url))?;
+    if sent.length.is_some() && !sent.upload {
+        return Err("`length` is of a body that is sent in parts (`upload`)".to_owned());
+    }
     Ok(Outbound {
+        upload: sent.upload,
+        length: sent.length,
         method,
         uri,
         headers: headers(sent.headers)?,
@@ -440,6 +459,51 @@ pub(crate) fn opened_outside(kind: &str, peer: Peer, protocol: Option<&str>) -> 
     })
 }
 
+/// Encodes that the body of a request may be sent, to a host with its port.
+pub(crate) fn opened_upload(host: &str) -> Payload {
+    encode(&Opened {
+        kind: "request",
+        peer: host.to_owned(),
+        reference: None,
+        protocol: None,
+    })
+}
+
+/// Encodes that an address of UDP is open for a process: each datagram has its own other side.
+pub(crate) fn opened_address() -> Payload {
+    encode(&Opened {
+        kind: "udp",
+        peer: String::new(),
+        reference: None,
+        protocol: None,
+    })
+}
+
+/// Encodes a datagram: who has sent it, and its bytes.
+pub(crate) fn datagram(peer: SocketAddr, datagram: &[u8]) -> Payload {
+    let mut bytes = Vec::with_capacity(64 + datagram.len());
+    // Writing to a vector does not fail.
+    let _ = write_map_len(&mut bytes, 1)
+        .and_then(|_| write_str(&mut bytes, "peer"))
+        .and_then(|()| write_str(&mut bytes, &peer.to_string()));
+    bytes.extend_from_slice(datagram);
+    Payload::from(bytes)
+}
+
+/// Reads a datagram that a process sends: to whom, and its bytes.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn sent_datagram(bytes: &[u8]) -> Result<(SocketAddr, &[u8]), String> {
+    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    let sent = SentDatagram::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    let begins = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
+    let peer = sent.peer.parse();
+    let peer = peer.map_err(|_| format!("`{}` is no address with a port", sent.peer))?;
+    Ok((peer, bytes.get(begins..).unwrap_or_default()))
+}
+
 fn encode(value: &impl Serialize) -> Payload {
     // Numbers and text can be encoded.
     Payload::new(&rmp_serde::to_vec_named(value).unwrap_or_default())
@@ -488,6 +552,19 @@ mod tests {
         headers.append("x-sum", HeaderValue::from_static("7"));
         headers.append("x-raw", HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(trailers(ended(&headers).as_slice()), Ok(headers));
+    }
+
+    #[test]
+    fn a_datagram_is_read_as_it_is_written() {
+        for peer in ["127.0.0.1:9", "[2001:db8::1]:53"] {
+            let peer = peer.parse().unwrap();
+            let written = datagram(peer, b"hello");
+            assert_eq!(sent_datagram(written.as_slice()), Ok((peer, &b"hello"[..])));
+        }
+        let nobody = packed(&rmpv::Value::Map(vec![("peer".into(), "a:1".into())]));
+        let why = sent_datagram(&nobody).unwrap_err();
+        assert_eq!(why, "`a:1` is no address with a port");
+        assert!(sent_datagram(b"").is_err());
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::io::{FdFlags, fcntl_setfd};
 use socket2::{Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
 use crate::error::{InheritError, ListenError};
-use crate::listener::{ListenAddress, Listener};
+use crate::listener::{Endpoint, ListenAddress, Listener};
 
 /// The sockets that were passed to this program and no address has taken yet.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ impl InheritedSockets {
     ///
     /// # Errors
     ///
-    /// If there are none, or one of them does not accept connections.
+    /// If there are none, or one of them gets neither connections nor datagrams.
     pub fn from_environment() -> Result<InheritedSockets, InheritError> {
         let passed = sd_listen_fds::get().map_err(|_| InheritError::Malformed)?;
         let passed = passed.into_iter();
@@ -68,7 +68,7 @@ impl InheritedSockets {
         &self,
         name: Option<&str>,
         address: &ListenAddress,
-    ) -> io::Result<Option<(Listener, ListenAddress)>> {
+    ) -> io::Result<Option<(Endpoint, ListenAddress)>> {
         let mut sockets = self.sockets.lock();
         let wanted = |one: &Inherited| match name {
             Some(_) => one.name.as_deref() == name,
@@ -80,11 +80,15 @@ impl InheritedSockets {
         let Inherited {
             address, socket, ..
         } = sockets.remove(at);
-        let listener = match &address {
-            ListenAddress::Tcp(_) => Listener::Tcp(TcpListener::from_std(socket.into())?),
-            ListenAddress::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into())?),
+        let streams = Endpoint::Streams;
+        let endpoint = match &address {
+            ListenAddress::Tcp(_) => streams(Listener::Tcp(TcpListener::from_std(socket.into())?)),
+            ListenAddress::Unix(_) => {
+                streams(Listener::Unix(UnixListener::from_std(socket.into())?))
+            }
+            ListenAddress::Udp(_) => Endpoint::Datagrams(UdpSocket::from_std(socket.into())?),
         };
-        Ok(Some((listener, address)))
+        Ok(Some((endpoint, address)))
     }
 
     /// Checks that none is left.
@@ -118,15 +122,23 @@ fn inherited(name: Option<String>, socket: OwnedFd) -> Result<Inherited, String>
     fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     let socket = Socket::from(socket);
     let address = socket.local_addr().map_err(failed)?;
-    let address = match (address.as_socket(), address.as_pathname()) {
-        (Some(address), _) => ListenAddress::Tcp(address),
-        (_, Some(path)) => ListenAddress::Unix(path.to_owned()),
-        _ => return Err("is neither of TCP nor of a path".to_owned()),
-    };
-    if socket.r#type().map_err(failed)? != Type::STREAM {
-        return Err("is not one of streams".to_owned());
+    let kind = socket.r#type().map_err(failed)?;
+    let is_datagram = kind == Type::DGRAM;
+    if kind != Type::STREAM && !is_datagram {
+        return Err("is one of neither streams nor datagrams".to_owned());
     }
-    if !socket.is_listener().map_err(failed)? {
+    let address = match (address.as_socket(), address.as_pathname()) {
+        (Some(address), _) if is_datagram => ListenAddress::Udp(address),
+        (Some(address), _) => ListenAddress::Tcp(address),
+        (_, Some(path)) if !is_datagram => ListenAddress::Unix(path.to_owned()),
+        (_, Some(_)) => return Err("is one of datagrams at a path: only UDP has them".to_owned()),
+        _ => return Err("is neither of TCP or UDP nor of a path".to_owned()),
+    };
+    if is_datagram {
+        if socket.peer_addr().is_ok() {
+            return Err("is connected: it gets the datagrams of one address only".to_owned());
+        }
+    } else if !socket.is_listener().map_err(failed)? {
         return Err("does not listen: it must be passed by a unit with `Accept=no`".to_owned());
     }
     socket.set_nonblocking(true).map_err(failed)?;
@@ -157,10 +169,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
         let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let datagrams = ListenAddress::Udp(udp.local_addr().unwrap());
         let ((web, one), (other, two)) = (tcp(), tcp());
         let sockets = vec![
             (Some("web"), one),
             (None, two),
+            (None, udp.into()),
             (Some("local"), unix.into()),
         ];
         let sockets = passed(sockets).unwrap();
@@ -176,8 +191,18 @@ mod tests {
         assert_eq!(take(None, &other), Some(other));
         assert_eq!(
             sockets.left(),
-            [format!("unix:{} (`local`)", path.display())]
+            [
+                datagrams.to_string(),
+                format!("unix:{} (`local`)", path.display())
+            ]
         );
+        // The same address of another kind is another one.
+        let as_tcp = match &datagrams {
+            ListenAddress::Udp(address) => ListenAddress::Tcp(*address),
+            other => panic!("{other}"),
+        };
+        assert_eq!(take(None, &as_tcp), None);
+        assert_eq!(take(None, &datagrams), Some(datagrams.clone()));
         let unix = ListenAddress::Unix(path);
         assert_eq!(take(None, &unix), Some(unix.clone()));
         assert_eq!(sockets.left(), [""; 0]);
@@ -188,11 +213,15 @@ mod tests {
         assert!(matches!(passed(Vec::new()), Err(InheritError::None)));
         let file = tempfile::tempfile().unwrap();
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        udp.connect("127.0.0.1:1").unwrap();
+        let path = tempfile::tempdir().unwrap();
+        let local = std::os::unix::net::UnixDatagram::bind(path.path().join("a")).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         for (socket, reason) in [
             (file.into(), "cannot be used: "),
-            (udp.into(), "is not one of streams"),
+            (udp.into(), "is connected: "),
+            (local.into(), "is one of datagrams at a path"),
             (client.into(), "does not listen"),
         ] {
             let (_, good) = tcp();

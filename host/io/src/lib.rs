@@ -19,6 +19,7 @@ mod body;
 mod browser;
 mod client;
 mod connection;
+mod datagrams;
 mod drain;
 mod error;
 mod files;
@@ -48,7 +49,7 @@ pub use inherited::InheritedSockets;
 pub use listener::ListenAddress;
 pub use pollers::{Poller, Pollers, Signal};
 pub use settings::{
-    BuiltinFile, ConnectionLimits, Existing, Listen, Owner, Pattern, Protocol, Recipient, Route,
-    Target,
+    BuiltinFile, ConnectionLimits, Datagrams, Existing, Listen, Owner, Pattern, Protocol,
+    Recipient, Route, Target,
 };
 pub use tls::Certificate;

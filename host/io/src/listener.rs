@@ -1,4 +1,4 @@
-//! Where a node listens: an address of TCP or the file of a Unix socket. Its listener, and who connects there.
+//! Where a node listens: an address of TCP or UDP, or the file of a Unix socket. Its listener, and who connects there.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixSocket, UnixStream};
 
 use crate::tls::Stream;
 
@@ -24,6 +24,8 @@ const BACKLOG: u32 = 128;
 pub enum ListenAddress {
     /// An address of TCP; port 0 is any free one.
     Tcp(SocketAddr),
+    /// An address of UDP; port 0 is any free one.
+    Udp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
@@ -32,6 +34,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Udp(address) => write!(f, "udp:{address}"),
             ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -72,20 +75,36 @@ pub(crate) enum Listener {
     Unix(UnixListener),
 }
 
-impl Listener {
+/// What is open at an address.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    /// It accepts connections.
+    Streams(Listener),
+    /// It gets datagrams.
+    Datagrams(UdpSocket),
+}
+
+impl Endpoint {
     /// Listens at an address. Returns the address, which has a port then, and the file of a Unix socket. Called within a
     /// runtime.
     pub(crate) fn bind(
         address: &ListenAddress,
         mode: u32,
-    ) -> io::Result<(Listener, ListenAddress, Option<SocketFile>)> {
+    ) -> io::Result<(Endpoint, ListenAddress, Option<SocketFile>)> {
         match address {
             ListenAddress::Tcp(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
                 let address = ListenAddress::Tcp(listener.local_addr()?);
                 let listener = Listener::Tcp(TcpListener::from_std(listener)?);
-                Ok((listener, address, None))
+                Ok((Endpoint::Streams(listener), address, None))
+            }
+            ListenAddress::Udp(address) => {
+                let socket = std::net::UdpSocket::bind(address)?;
+                socket.set_nonblocking(true)?;
+                let address = ListenAddress::Udp(socket.local_addr()?);
+                let socket = UdpSocket::from_std(socket)?;
+                Ok((Endpoint::Datagrams(socket), address, None))
             }
             ListenAddress::Unix(path) => {
                 let lock = lock(path)?;
@@ -96,11 +115,13 @@ impl Listener {
                 // Before it listens, nobody can connect.
                 file.set_mode(mode)?;
                 let listener = Listener::Unix(socket.listen(BACKLOG)?);
-                Ok((listener, address.clone(), Some(file)))
+                Ok((Endpoint::Streams(listener), address.clone(), Some(file)))
             }
         }
     }
+}
 
+impl Listener {
     pub(crate) async fn accept(&self) -> io::Result<(Accepted, Peer)> {
         match self {
             Listener::Tcp(listener) => {
@@ -240,8 +261,10 @@ mod tests {
 
     /// Listens at a path, with this mode.
     fn bind(path: &Path, mode: u32) -> io::Result<(Listener, SocketFile)> {
-        let (listener, _, file) = Listener::bind(&ListenAddress::Unix(path.to_owned()), mode)?;
-        Ok((listener, file.expect("a file")))
+        match Endpoint::bind(&ListenAddress::Unix(path.to_owned()), mode)? {
+            (Endpoint::Streams(listener), _, Some(file)) => Ok((listener, file)),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn mode(path: &Path) -> u32 {

@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use exuvia_abi::{Kind, Pid};
 use exuvia_process::{AccountRef, Envelope, ExitReason, Payload, Process, SendError, System};
 
-use exuvia_abi::io::{REFUSED, SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
+use exuvia_abi::io::{
+    REFUSED, SOCKET_CLOSE, SOCKET_DATA, SOCKET_DATAGRAM, SOCKET_END, SOCKET_TEXT,
+};
 
 /// Requests to the owner that may be unanswered.
 const WINDOW: usize = 8;
@@ -29,6 +31,8 @@ const QUEUE_BYTES: usize = 64 << 10;
 pub(crate) struct Port {
     owner: Pid,
     kind: PortKind,
+    /// Requests to the owner that may be unanswered.
+    pub(crate) window: usize,
     /// Whether what arrives goes to the owner without being asked for.
     is_pushed: bool,
     /// Those who have asked for what arrives, in order: each gets one part as its reply.
@@ -67,6 +71,10 @@ pub(crate) enum PortKind {
     Socket,
     /// A body that is read.
     Body,
+    /// The body of a request to the outside, and its response.
+    Upload,
+    /// Datagrams to and from many addresses.
+    Datagrams,
 }
 
 /// Who has asked for one part of what arrives.
@@ -120,6 +128,23 @@ impl Port {
         !self.is_pushed
     }
 
+    /// The port of an address of UDP.
+    pub(crate) fn datagrams(owner: Pid) -> Port {
+        Port {
+            is_pushed: true,
+            is_begun: true,
+            ..Port::of(owner, PortKind::Datagrams)
+        }
+    }
+
+    /// The port of a request to the outside whose body its owner sends, and whose response it reads.
+    pub(crate) fn upload(owner: Pid) -> Port {
+        Port {
+            is_begun: true,
+            ..Port::of(owner, PortKind::Upload)
+        }
+    }
+
     /// The port of a body. Nothing arrives before it is asked for. The owner may come later: [`Port::own`].
     pub(crate) fn body(owner: Pid) -> Port {
         Port::of(owner, PortKind::Body)
@@ -129,6 +154,7 @@ impl Port {
         Port {
             owner,
             kind,
+            window: WINDOW,
             is_pushed: false,
             readers: VecDeque::new(),
             account: None,
@@ -189,7 +215,7 @@ impl Port {
         let arrived: usize = self.arrived.iter().map(|(_, payload)| payload.len()).sum();
         let unanswered: usize = self.unanswered.iter().map(|(_, bytes)| bytes).sum();
         let under_way = self.arrived.len() + self.unanswered.len();
-        under_way == 0 || (under_way < WINDOW && arrived + unanswered < WINDOW_BYTES)
+        under_way == 0 || (under_way < self.window && arrived + unanswered < WINDOW_BYTES)
     }
 
     /// Returns whether the owner has got everything.
@@ -347,7 +373,11 @@ impl Port {
 
     /// Returns whether nothing arrives behind this.
     fn ends_with(&self, tag: u32) -> bool {
-        tag == SOCKET_CLOSE || (tag == SOCKET_END && self.kind == PortKind::Body)
+        match self.kind {
+            PortKind::Socket | PortKind::Datagrams => tag == SOCKET_CLOSE,
+            PortKind::Body => matches!(tag, SOCKET_CLOSE | SOCKET_END),
+            PortKind::Upload => matches!(tag, SOCKET_CLOSE | SOCKET_END | REFUSED),
+        }
     }
 
     /// Takes a REPLY or a DOWN, if it is one of this port.
@@ -372,11 +402,14 @@ impl Port {
     /// Puts into the queue what somebody has sent, if it is something to be written.
     pub(crate) fn queue(&mut self, message: Envelope) -> Result<(), Envelope> {
         let is_known = match self.kind {
-            PortKind::Socket => matches!(
+            PortKind::Socket | PortKind::Upload => matches!(
                 message.tag,
                 SOCKET_TEXT | SOCKET_DATA | SOCKET_END | SOCKET_CLOSE
             ),
             PortKind::Body => message.tag == SOCKET_CLOSE,
+            PortKind::Datagrams => {
+                matches!(message.tag, SOCKET_DATAGRAM | SOCKET_END | SOCKET_CLOSE)
+            }
         };
         if !is_known {
             return Err(message);

@@ -349,6 +349,7 @@ impl<G: Send + 'static> Serving<G> {
             found => found,
         };
         let reader = Reader {
+            stops: None,
             port: port.clone(),
             body,
             most,

@@ -46,6 +46,19 @@ pub enum Protocol {
     Http(Vec<Route>),
     /// Bytes, between each client and a process.
     Tcp(Owner),
+    /// Datagrams, each for one process. Only of [`ListenAddress::Udp`].
+    Udp(Datagrams),
+}
+
+/// What becomes of datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Who gets them; of a group, those of one address go to one member.
+    pub to: Existing,
+    /// Bytes of a datagram. Larger ones are dropped.
+    pub datagram: usize,
+    /// Datagrams that a process may have which it has not acknowledged. More are dropped.
+    pub queue: usize,
 }
 
 /// Which process owns the connections of TCP.

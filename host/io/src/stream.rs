@@ -1,4 +1,4 @@
-//! Bodies of responses that a process sends in parts.
+//! Bodies that a process sends in parts: of responses, and what those of requests to the outside (`client/upload.rs`) share with them.
 
 use std::fmt;
 use std::future::{pending, ready};
@@ -6,11 +6,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use exuvia_abi::{Pid, Reason};
 use exuvia_process::SpawnError;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -24,13 +25,13 @@ use crate::pollers;
 use crate::settings::ConnectionLimits;
 use exuvia_abi::io::{SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
-/// The body of a response that ends too early: its client must notice.
+/// A body that ends too early: who gets it must notice.
 #[derive(Debug)]
 pub(crate) struct Aborted;
 
 impl fmt::Display for Aborted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the process has ended before its response")
+        f.write_str("the process has ended before its body")
     }
 }
 
@@ -42,6 +43,64 @@ pub(crate) struct Streamed {
     parts: mpsc::Receiver<Frame<Bytes>>,
     /// Set before the last part is there, unless the body is cut off.
     is_complete: Arc<AtomicBool>,
+    /// The bytes that are missing, if their number was stated.
+    missing: Option<u64>,
+}
+
+/// Where the parts of a body are put. Dropped before [`Parts::complete`], it cuts the body off.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    sender: mpsc::Sender<Frame<Bytes>>,
+    is_complete: Arc<AtomicBool>,
+}
+
+impl Streamed {
+    /// Returns a body and where its parts are put. `length`: the number of its bytes, which whoever puts them there keeps to.
+    pub(crate) fn new(length: Option<u64>) -> (Parts, Streamed) {
+        // One part is written while the next one waits: all others wait with the process.
+        let (sender, parts) = mpsc::channel(1);
+        let is_complete = Arc::new(AtomicBool::new(false));
+        let body = Streamed {
+            parts,
+            is_complete: is_complete.clone(),
+            missing: length,
+        };
+        let parts = Parts {
+            sender,
+            is_complete,
+        };
+        (parts, body)
+    }
+}
+
+/// Why a part is not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwritten {
+    /// The other side has gone, or wants no more.
+    Gone,
+    /// It takes nothing.
+    Slow,
+}
+
+impl Parts {
+    /// Puts a part there when there is room, within this time.
+    pub(crate) async fn put(&self, part: Frame<Bytes>, time: Duration) -> Result<(), Unwritten> {
+        match timeout(time, self.sender.send(part)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Unwritten::Gone),
+            Err(_) => Err(Unwritten::Slow),
+        }
+    }
+
+    /// Waits until the other side wants no more.
+    pub(crate) async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    /// The body is complete.
+    pub(crate) fn complete(self) {
+        self.is_complete.store(true, Ordering::Release);
+    }
 }
 
 impl Body for Streamed {
@@ -53,10 +112,19 @@ impl Body for Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.parts.poll_recv(cx).map(|part| match part {
-            Some(part) => Some(Ok(part)),
+            Some(part) => {
+                let bytes = part.data_ref().map_or(0, Bytes::len) as u64;
+                self.missing = self.missing.map(|missing| missing.saturating_sub(bytes));
+                Some(Ok(part))
+            }
             None if self.is_complete.load(Ordering::Acquire) => None,
             None => Some(Err(Aborted)),
         })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.missing
+            .map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
@@ -89,21 +157,17 @@ pub(crate) fn begin<G: Send + 'static>(
     let port = Arc::new(port);
     let opened = head::opened("response", Some(sending.reference), sending.peer);
     port.open(sending.owner, opened);
-    // One part is written while the next one waits: all others wait with the process.
-    let (sender, parts) = mpsc::channel(1);
-    let is_complete = Arc::new(AtomicBool::new(false));
-    let body = Streamed {
-        parts,
-        is_complete: is_complete.clone(),
-    };
+    let (parts, body) = Streamed::new(None);
     pollers::spawn(async move {
         let End {
             reason,
             is_told,
             completes,
-        } = send(&port, &sending, &sender).await;
-        is_complete.store(completes, Ordering::Release);
-        drop(sender);
+        } = send(&port, &sending, &parts).await;
+        match completes {
+            true => parts.complete(),
+            false => drop(parts),
+        }
         port.set_reason(reason);
         if !is_told {
             let closed = head::closed(if completes { 1001 } else { 1006 }, reason);
@@ -114,8 +178,6 @@ pub(crate) fn begin<G: Send + 'static>(
     });
     Ok(body)
 }
-
-type Sender = mpsc::Sender<Frame<Bytes>>;
 
 /// How a body ends.
 struct End {
@@ -156,11 +218,7 @@ impl End {
 }
 
 /// Sends all parts.
-async fn send<G: Send + 'static>(
-    port: &Connection<G>,
-    sending: &Sending<G>,
-    sender: &Sender,
-) -> End {
+async fn send<G: Send + 'static>(port: &Connection<G>, sending: &Sending<G>, parts: &Parts) -> End {
     // Another body would look complete and would not be: it runs on as long as the node has patience, and is cut off then.
     let mut turn = pin!(async {
         match sending.is_events {
@@ -169,12 +227,13 @@ async fn send<G: Send + 'static>(
         }
     });
     let mut is_turn = false;
-    let write =
-        async |part: Frame<Bytes>| match timeout(sending.limits.timeout, sender.send(part)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::lost("reset")),
-            Err(_) => Err(End::lost("timeout")),
-        };
+    let write = async |part: Frame<Bytes>| {
+        let put = parts.put(part, sending.limits.timeout).await;
+        put.map_err(|why| match why {
+            Unwritten::Gone => End::lost("reset"),
+            Unwritten::Slow => End::lost("timeout"),
+        })
+    };
     if !sending.first.is_empty()
         && let Err(end) = write(Frame::data(sending.first.clone())).await
     {
@@ -183,7 +242,7 @@ async fn send<G: Send + 'static>(
     loop {
         let event = tokio::select! {
             biased;
-            () = sender.closed() => return End::lost("reset"),
+            () = parts.closed() => return End::lost("reset"),
             () = &mut turn, if !is_turn => {
                 is_turn = true;
                 continue;

@@ -19,7 +19,7 @@ use crate::settings::ConnectionLimits;
 use exuvia_abi::io::{SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_TEXT};
 
 /// Bytes that a datagram may have.
-const DATAGRAM: usize = 64 << 10;
+pub(crate) const DATAGRAM: usize = 64 << 10;
 
 /// Serves a socket until it ends.
 pub(crate) async fn serve<G: Send + 'static>(

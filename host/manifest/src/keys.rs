@@ -141,6 +141,7 @@ const STDIO_WORDS: [&str; 2] = words(&STDIO);
 pub(crate) enum ProtocolWord {
     Http,
     Tcp,
+    Udp,
 }
 
 /// What `per` of a route says.
@@ -162,9 +163,12 @@ const PERS_WORDS: [&str; 3] = words(&PERS);
 pub(crate) const BUILTINS: [(&str, Builtin); 1] = [("exuvia.js", Builtin::ChannelClient)];
 const BUILTINS_WORDS: [&str; 1] = words(&BUILTINS);
 /// The words of `protocol`.
-pub(crate) const PROTOCOLS: [(&str, ProtocolWord); 2] =
-    [("http", ProtocolWord::Http), ("tcp", ProtocolWord::Tcp)];
-const PROTOCOLS_WORDS: [&str; 2] = words(&PROTOCOLS);
+pub(crate) const PROTOCOLS: [(&str, ProtocolWord); 3] = [
+    ("http", ProtocolWord::Http),
+    ("tcp", ProtocolWord::Tcp),
+    ("udp", ProtocolWord::Udp),
+];
+const PROTOCOLS_WORDS: [&str; 3] = words(&PROTOCOLS);
 /// The words of `memory_layout`.
 pub(crate) const LAYOUTS: [(&str, MemoryLayout); 2] = [
     ("packed", MemoryLayout::Packed),
@@ -267,24 +271,36 @@ pub(crate) static LISTEN: Shape = Shape {
         key(
             "protocol",
             Kind::Choice(&PROTOCOLS_WORDS),
-            "What is spoken: HTTP, or bytes over TCP with one process.",
+            "What is spoken: HTTP, bytes over TCP with one process, or datagrams over UDP.",
         )
         .or("\"http\""),
         key(
             "name",
             Kind::Name,
-            "With `tcp`: the registered name of the process that gets the connections.",
+            "With `tcp` and `udp`: the registered name of the process that gets the connections or datagrams.",
         ),
         key(
             "group",
             Kind::Name,
-            "With `tcp`: the group whose members get the connections in turns.",
+            "With `tcp`: the group whose members get the connections in turns. With `udp`: the group of which each sender has one member.",
         ),
         key(
             "module",
             Kind::Text,
             "With `tcp`: a name from `[modules]`; a process of it is started for each connection.",
         ),
+        key(
+            "datagram",
+            Kind::Size(1, 64 << 10),
+            "With `udp`: bytes of a datagram; larger ones are dropped.",
+        )
+        .or("\"64KiB\""),
+        key(
+            "queue",
+            Kind::Integer(1, 4_096),
+            "With `udp`: datagrams that a process may have which it has not acknowledged; more are dropped.",
+        )
+        .or("64"),
         key(
             "origins",
             Kind::Texts,

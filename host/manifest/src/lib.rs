@@ -30,7 +30,8 @@ pub use duration::{DURATION_FORM, parse_duration, shown_duration};
 pub use error::{ManifestError, Place, Problem};
 pub use limits::{Folder, Grants, Limits, MAX_GRANTS};
 pub use listen::{
-    Builtin, Cors, Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget, Tls,
+    Builtin, Cors, Listen, ListenAddress, Owner, Per, Protocol, Receiver, Route, RouteTarget, Tls,
+    Udp,
 };
 pub use manifest::{
     AppConfig, FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OwnMemory, is_app_name_character,

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// Where a node listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// An address of TCP; port 0 is any free one.
-    Tcp(SocketAddr),
+    /// An address of TCP or UDP; port 0 is any free one.
+    Network(SocketAddr),
     /// `unix:` and the path of a socket.
     Unix(PathBuf),
 }
@@ -17,7 +17,7 @@ pub enum ListenAddress {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Network(address) => address.fmt(f),
             ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -91,6 +91,28 @@ pub enum Protocol {
     Http(Vec<Route>),
     /// Bytes, between each client and a process.
     Tcp(Owner),
+    /// Datagrams.
+    Udp(Udp),
+}
+
+/// What becomes of datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// Which process gets them.
+    pub to: Receiver,
+    /// `datagram`: bytes of one.
+    pub datagram: u64,
+    /// `queue`: how many a process may have that it has not acknowledged.
+    pub queue: u64,
+}
+
+/// Which process gets datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// `name`: the process that has it.
+    Name(String),
+    /// `group`: one of its members for each address that sends some.
+    Group(String),
 }
 
 /// Which process owns the connections of TCP.
@@ -107,7 +129,7 @@ pub enum Owner {
 impl Default for Listen {
     fn default() -> Listen {
         Listen {
-            address: ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            address: ListenAddress::Network(SocketAddr::from(([127, 0, 0, 1], 0))),
             mode: 0o600,
             socket: None,
             connections: 10_000,

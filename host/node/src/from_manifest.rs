@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use exuvia_engine::MemoryLayout;
 use exuvia_io::{
-    BuiltinFile, Certificate, ConnectionLimits, Cors, Existing, Listen, ListenAddress, Owner,
-    Pattern, Protocol, Recipient, Route, Target, response_headers,
+    BuiltinFile, Certificate, ConnectionLimits, Cors, Datagrams, Existing, Listen, ListenAddress,
+    Owner, Pattern, Protocol, Recipient, Route, Target, response_headers,
 };
 use exuvia_manifest::{self as manifest, Builtin, Manifest, Per, RouteTarget};
 use exuvia_process::{Folder, Grants, Limits, UNBOUNDED};
@@ -54,9 +54,12 @@ impl NodeConfig {
 pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
     let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     Listen {
-        address: match &listen.address {
-            manifest::ListenAddress::Tcp(address) => ListenAddress::Tcp(*address),
-            manifest::ListenAddress::Unix(path) => ListenAddress::Unix(path.clone()),
+        address: match (&listen.address, &listen.protocol) {
+            (manifest::ListenAddress::Network(address), manifest::Protocol::Udp(_)) => {
+                ListenAddress::Udp(*address)
+            }
+            (manifest::ListenAddress::Network(address), _) => ListenAddress::Tcp(*address),
+            (manifest::ListenAddress::Unix(path), _) => ListenAddress::Unix(path.clone()),
         },
         mode: listen.mode,
         socket: listen.socket.clone(),
@@ -68,6 +71,14 @@ pub(crate) fn listen(listen: &manifest::Listen) -> Listen {
                 manifest::Owner::Name(name) => Owner::Existing(Existing::Name(name.clone())),
                 manifest::Owner::Group(group) => Owner::Existing(Existing::Group(group.clone())),
                 manifest::Owner::Module(module) => Owner::Module(module.clone()),
+            }),
+            manifest::Protocol::Udp(udp) => Protocol::Udp(Datagrams {
+                to: match &udp.to {
+                    manifest::Receiver::Name(name) => Existing::Name(name.clone()),
+                    manifest::Receiver::Group(group) => Existing::Group(group.clone()),
+                },
+                datagram: bytes(udp.datagram),
+                queue: bytes(udp.queue),
             }),
         },
         origins: listen.origins.clone(),

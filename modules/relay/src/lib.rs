@@ -3,6 +3,10 @@
 //! - `PUT` reads the body and returns its bytes and their sum; `POST` the same, for a body that comes by itself.
 //! - `GET` with `url` does so with a response from there.
 //! - `PATCH` with `url` sends the body to a socket there, and returns what comes back.
+//! - `LINK` with `url` sends the body there as that of a request, part by part, and returns the response. If it knows the length, it
+//!   states it.
+//!
+//! A datagram is answered with its bytes and their sum.
 
 use std::collections::BTreeMap;
 
@@ -104,6 +108,28 @@ async fn pass_on(request: &Request) -> Result<Response, Response> {
     }
 }
 
+async fn upload(request: &Request) -> Result<Response, Response> {
+    let query: Query = request.query()?;
+    let length = request
+        .header("content-length")
+        .and_then(|text| text.parse().ok());
+    let put = Fetch::new("PUT", &query.url);
+    let uploading = put.upload(length).map_err(bad_gateway)?;
+    let upload = uploading.await.map_err(bad_gateway)?;
+    let mut body = request.body_stream();
+    while let Some(part) = body.next().await? {
+        let written = upload.write(&part).map_err(bad_gateway)?;
+        if written.await.is_err() {
+            // The response says why.
+            break;
+        }
+    }
+    let response = upload.finish().map_err(bad_gateway)?.await;
+    let response = response.map_err(bad_gateway)?;
+    let text = response.body.collect(1_000).await?;
+    Ok(Response::new(response.status).with_body(text))
+}
+
 #[exuvia::actor(schema = 1)]
 impl Actor for Relay {
     fn init(_: (), _: &mut Context) -> Result<Self, String> {
@@ -122,6 +148,7 @@ impl Actor for Relay {
             "PUT" => read(request.body_stream()).await,
             "GET" => fetch(&request).await,
             "PATCH" => pass_on(&request).await,
+            "LINK" => upload(&request).await,
             _ => {
                 let Some(socket) = request.body_stream().socket() else {
                     return Some(Response::new(400));
@@ -142,6 +169,12 @@ impl Actor for Relay {
                 if let Some((_, sum)) = self.uploads.get_mut(&socket) {
                     sum.add(&part);
                 }
+            }
+            Event::Datagram { peer, bytes } => {
+                let mut sum = Sum::default();
+                sum.add(&bytes);
+                // It may be lost on its way as well.
+                let _ = socket.send_to(peer, format!("{} {}", sum.bytes, sum.sum).as_bytes());
             }
             Event::End => {
                 if let Some((from, sum)) = self.uploads.remove(&socket) {

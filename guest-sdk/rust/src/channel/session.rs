@@ -427,7 +427,7 @@ pub fn handle_socket<A: Channel>(
                 }
             }
         }
-        socket::Event::Open(_) | socket::Event::End => {}
+        socket::Event::Open(_) | socket::Event::Datagram { .. } | socket::Event::End => {}
     }
 }
 

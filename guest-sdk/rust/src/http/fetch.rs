@@ -9,7 +9,7 @@ use exuvia_abi::io::HTTP_CLIENT;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{BodyStream, Octets, head_and_body};
+use super::{BodyStream, Octets, Uploading, head_and_body};
 use crate::socket::{Socket, millis};
 use crate::task::Answer;
 use crate::{Error, Message, Wait, address, tag};
@@ -43,6 +43,10 @@ struct FetchHead {
     redirects: Option<u32>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    upload: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    length: Option<u64>,
 }
 
 /// Why there is no response.
@@ -133,6 +137,8 @@ impl Fetch {
                 timeout_ms: None,
                 redirects: None,
                 stream: false,
+                upload: false,
+                length: None,
             },
             body: Vec::new(),
         }
@@ -205,6 +211,34 @@ impl Fetch {
         request.send().map(FetchingStream)
     }
 
+    /// Begins the request, whose body is sent in parts: it may have any size, and this process waits when the server does. `length`
+    /// is the number of its bytes, with those that were set with [`with_body`](Fetch::with_body) and come first. If it is not
+    /// known, the server gets a body in chunks. The response is read in parts as well.
+    ///
+    /// A body is complete with [`Upload::finish`]. If this process ends before, or the body has another length, the request is cut
+    /// off, and the server sees that. [`within`](Fetch::within) is the time for each part, and for the response when the body is
+    /// complete. A redirection that asks for the body again (307, 308) is an error.
+    ///
+    /// ```no_run
+    /// # use exuvia::http::{BodyStream, Fetch};
+    /// /// Stores what arrives somewhere else, a part at a time.
+    /// async fn pass_on(mut body: BodyStream, length: u64) -> Result<u16, Box<dyn std::error::Error>> {
+    ///     let put = Fetch::new("PUT", "https://store.example.com/thing");
+    ///     let upload = put.upload(Some(length))?.await?;
+    ///     while let Some(part) = body.next().await? {
+    ///         upload.write(&part)?.await?;
+    ///     }
+    ///     Ok(upload.finish()?.await?.status)
+    /// }
+    /// # let _ = pass_on;
+    /// ```
+    pub fn upload(&self, length: Option<u64>) -> Result<Uploading, FetchError> {
+        let mut request = self.clone();
+        request.head.upload = true;
+        request.head.length = length;
+        request.send().map(Uploading::new)
+    }
+
     /// Makes the request. The response is awaited in an `async` handler, which takes no stack, or waited for with
     /// [`Fetching::wait`].
     pub fn send(&self) -> Result<Fetching, FetchError> {
@@ -219,7 +253,7 @@ impl Fetch {
 /// A request that is under way.
 #[must_use = "nothing waits for the response before it is awaited"]
 #[derive(Clone, Copy, Debug)]
-pub struct Fetching(u64);
+pub struct Fetching(pub(super) u64);
 
 impl Fetching {
     /// Waits for the response on the stack of the handler.
@@ -253,7 +287,7 @@ impl Future for FetchAnswer {
 /// A request that is under way, whose response comes in parts.
 #[must_use = "nothing waits for the response before it is awaited"]
 #[derive(Clone, Copy, Debug)]
-pub struct FetchingStream(Fetching);
+pub struct FetchingStream(pub(super) Fetching);
 
 impl FetchingStream {
     /// Waits for the head of the response on the stack of the handler.

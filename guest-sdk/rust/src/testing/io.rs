@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
-use super::{HTTP_CLIENT, World, deliver, reply, world};
+use super::{Effect, HTTP_CLIENT, World, deliver, reply, world};
 use crate::socket::{self, Event, Opened, Socket};
 use crate::{Error, Kind, Message, Pid, Reason, http, tag};
 
@@ -147,6 +148,98 @@ pub fn deliver_connected(reference: u64, came: Result<&str, &str>) -> Option<Soc
             None
         }
     }
+}
+
+/// Puts into the mailbox that the body of a request may be sent ([`Fetch::upload`](crate::http::Fetch::upload)): to the socket that
+/// is returned; or the text of an error as `guest-sdk/io.md` has it. The parts are in [`Effect::Request`](super::Effect::Request)s to
+/// the socket, each to be replied to with [`deliver_reply`](super::deliver_reply).
+///
+/// ```
+/// use exuvia::http::Fetch;
+/// use exuvia::testing::{self, Effect};
+/// let _uploading = Fetch::post("https://example.com/").upload(None).unwrap();
+/// let effects = testing::effects();
+/// let Effect::Request { to: testing::HTTP_CLIENT, reference, .. } = effects[0] else { panic!() };
+/// let socket = testing::deliver_upload(reference, Ok(()));
+/// # let _ = socket;
+/// ```
+pub fn deliver_upload(reference: u64, came: Result<(), &str>) -> Option<Socket> {
+    match came {
+        Ok(()) => {
+            let opened = Opened {
+                kind: "request".to_owned(),
+                peer: "example.com:443".to_owned(),
+                reference: None,
+            };
+            let socket = new_socket(false);
+            let (tag, payload) = socket::encode(Event::Open(opened));
+            deliver_reply(socket.pid(), reference, tag, payload);
+            Some(socket)
+        }
+        Err(text) => {
+            deliver_reply(HTTP_CLIENT, reference, tag::REFUSED, text.into());
+            None
+        }
+    }
+}
+
+/// Has the response to a request arrive whose body was sent to the socket: the head, whose body follows with [`deliver_part`]
+/// and [`deliver_end`]; or why there is none.
+///
+/// ```
+/// # use exuvia::{http::{Fetch, Response}, testing::{self, Effect}, Wait};
+/// # let uploading = Fetch::post("https://example.com/").upload(None).unwrap();
+/// # let effects = testing::effects();
+/// # let Effect::Request { reference, .. } = effects[0] else { panic!() };
+/// let socket = testing::deliver_upload(reference, Ok(())).unwrap();
+/// let upload = uploading.wait(Wait::No).unwrap();
+/// testing::deliver_uploaded(socket, Ok(&Response::new(201)));
+/// assert_eq!(upload.finish().unwrap().wait(Wait::No).unwrap().status, 201);
+/// ```
+pub fn deliver_uploaded(socket: Socket, came: Result<&http::Response, &str>) {
+    let part = match came {
+        Ok(response) => {
+            let (_, payload) = response.encode().unwrap_or_else(|error| panic!("{error}"));
+            (tag::HTTP_STREAM, payload)
+        }
+        Err(text) => (tag::REFUSED, text.into()),
+    };
+    arrive(socket, part);
+}
+
+/// Takes the datagrams that the guest has sent from a socket out of the effects: to whom, and their bytes. Those of
+/// [`Socket::write_to`] are handed to the system at once.
+///
+/// ```
+/// use exuvia::socket::Socket;
+/// let socket = Socket::from_pid(exuvia::Pid::from_parts(1, 9));
+/// socket.send_to("10.0.0.1:9".parse().unwrap(), b"hello").unwrap();
+/// let sent = exuvia::testing::datagrams(socket);
+/// assert_eq!(sent, [("10.0.0.1:9".parse().unwrap(), b"hello".to_vec())]);
+/// ```
+pub fn datagrams(socket: Socket) -> Vec<(SocketAddr, Vec<u8>)> {
+    let of_socket = |effect: &mut Effect| match effect {
+        Effect::Send { to, tag, .. } | Effect::Request { to, tag, .. } => {
+            *to == socket.pid() && *tag == tag::SOCKET_DATAGRAM
+        }
+        _ => false,
+    };
+    let sent: Vec<Effect> = world(|world| world.effects.extract_if(.., of_socket).collect());
+    let mut all = Vec::new();
+    for effect in sent {
+        let payload = match effect {
+            Effect::Send { payload, .. } => payload,
+            Effect::Request {
+                payload, reference, ..
+            } => {
+                super::deliver_reply(reference, Ok(&()));
+                payload
+            }
+            _ => continue,
+        };
+        all.push(socket::decode_datagram(&payload).unwrap_or_else(|error| panic!("{error}")));
+    }
+    all
 }
 
 /// Has something arrive at a socket of [`deliver_http_in_parts`], [`deliver_fetched_in_parts`] or [`deliver_connected`]: it

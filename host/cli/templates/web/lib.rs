@@ -46,7 +46,7 @@ impl Actor for Counter {
             Event::Closed { .. } => {
                 self.sockets.remove(&socket);
             }
-            Event::Data(_) | Event::End => {}
+            Event::Data(_) | Event::Datagram { .. } | Event::End => {}
         }
     }
 }

@@ -81,6 +81,11 @@ fn the_live_board() {
 }
 
 #[test]
+fn the_meter() {
+    tested("exuvia-example-meter");
+}
+
+#[test]
 fn the_pipeline() {
     tested("exuvia-example-pipeline-protocol");
 }

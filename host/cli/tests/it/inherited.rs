@@ -1,7 +1,7 @@
 //! `exuvia run --inherit-sockets`: the binary, started as systemd starts a service that has sockets.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -137,6 +137,47 @@ fn over(path: &Path) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(REQUEST).unwrap();
     response(stream)
+}
+
+/// A guest that answers datagrams with their bytes.
+fn echo() -> Vec<u8> {
+    let text = include_str!("../../../../guest-sdk/wat/echo.wat");
+    // What is sent back goes to the socket, before the reply that acknowledges it.
+    let only_messages = "(if (i32.eq (i32.load (i32.const 4)) (i32.const 2))";
+    assert_eq!(text.matches(only_messages).count(), 1);
+    let all = only_messages.replace("i32.eq", "i32.ge_u");
+    wat::parse_str(text.replace(only_messages, &all)).unwrap()
+}
+
+#[test]
+fn a_node_takes_a_socket_of_datagrams_with_what_waits_there() {
+    let app = App::with(&echo(), "5s");
+    let file = app.folder().join("exuvia.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text += "[[listen]]\naddress = \"127.0.0.1:1\"\nsocket = \"meter\"\nprotocol = \"udp\"\nname = \"counter-0\"\n";
+    std::fs::write(file, text).unwrap();
+    let passed = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = passed.local_addr().unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    for text in ["before the first", "before the second"] {
+        client.send_to(text.as_bytes(), address).unwrap();
+        let mut node = start(&app, vec![("meter", passed.try_clone().unwrap().into())]);
+        let listening = node.event("listening");
+        let url = listening["event"]["url"].as_str().unwrap();
+        assert_eq!(url, format!("udp://{address}"));
+        node.event("started");
+        let mut bytes = [0; 100];
+        let (count, from) = client.recv_from(&mut bytes).unwrap();
+        assert_eq!((&bytes[..count], from), (text.as_bytes(), address));
+        node.signal("TERM");
+        assert_eq!(node.end(), Some(0));
+    }
+    // It is not one of connections.
+    let (tcp, _) = tcp();
+    let wrong = refused(&app, vec![("meter", tcp.into())]);
+    let why = "a socket of connections, not of datagrams";
+    assert!(wrong.stderr.contains(why), "{wrong:?}");
 }
 
 #[test]

@@ -180,7 +180,12 @@ impl<G: Send + 'static> Drop for Asked<G> {
 impl<G: Send + 'static> Connection<G> {
     /// Opens the port: its owner is told with a message.
     pub(crate) fn open(&self, owner: Pid, message: Payload) {
-        self.shared.state.lock().port = Some(Box::new(Port::new(owner)));
+        self.open_port(Port::new(owner), owner, message);
+    }
+
+    /// Opens this port, which has this owner.
+    pub(crate) fn open_port(&self, port: Port, owner: Pid, message: Payload) {
+        self.shared.state.lock().port = Some(Box::new(port));
         let shared = self.shared.clone();
         let open = move |process: &mut Process<G>, system: &System<G>| {
             if let Some(port) = &mut shared.state.lock().port {
@@ -227,9 +232,23 @@ impl<G: Send + 'static> Connection<G> {
         (self.shared.state.lock().port.as_deref()).is_some_and(Port::has_credit)
     }
 
+    /// Returns whether the owner may get one more datagram now, of so many that it may have which it has not acknowledged.
+    pub(crate) fn has_credit_of(&self, window: usize) -> bool {
+        let mut state = self.shared.state.lock();
+        (state.port.as_deref_mut()).is_some_and(|port| {
+            port.window = window;
+            port.has_credit()
+        })
+    }
+
     /// Returns whether what arrives waits until it is asked for.
     pub(crate) fn is_passive(&self) -> bool {
         (self.shared.state.lock().port.as_deref()).is_some_and(Port::is_passive)
+    }
+
+    /// Waits until the owner has answered all that it has got, or has ended.
+    pub(crate) async fn answered(&self) {
+        self.port_is(Port::is_answered).await;
     }
 
     /// Has the owner get something that has arrived.
@@ -304,6 +323,17 @@ impl<G: Send + 'static> Connection<G> {
         self.deliver(SOCKET_CLOSE, payload);
         let _ = timeout(UNTAKEN, self.port_is(Port::is_delivered)).await;
         let _ = timeout(CLOSING, self.port_is(Port::is_answered)).await;
+    }
+
+    /// Has something wait for the owner until that takes it, for a while.
+    pub(crate) async fn tell(&self, tag: u32, payload: Payload) {
+        self.deliver(tag, payload);
+        let _ = timeout(UNTAKEN, self.delivered()).await;
+    }
+
+    /// Waits until the owner has got all that has arrived, or has ended.
+    pub(crate) async fn delivered(&self) {
+        self.port_is(Port::is_delivered).await;
     }
 
     /// Tells whoever reads a body how it ends, if anybody has begun to. Waits for so long until it is taken, and not much longer

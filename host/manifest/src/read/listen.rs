@@ -10,7 +10,9 @@ use super::browser;
 use super::table::{At, Table, Value, as_table, wrong_type};
 use crate::error::{Found, Problems, nearest};
 use crate::keys::{BUILTINS, LISTEN, PERS, PROTOCOLS, PerWord, ProtocolWord, ROUTE};
-use crate::listen::{Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget, Tls};
+use crate::listen::{
+    Listen, ListenAddress, Owner, Per, Protocol, Receiver, Route, RouteTarget, Tls, Udp,
+};
 use crate::module::Module;
 
 /// After how long without a request a process with a key is ended, unless the route says otherwise.
@@ -20,6 +22,26 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
 const LONGEST_PATH: usize = 107;
 /// Bytes that a body may have which arrives as a whole.
 const WHOLE: u64 = 256 << 20;
+/// Bytes of a datagram, and how many may wait for a process, unless the address says otherwise.
+const DATAGRAM: u64 = 64 << 10;
+const QUEUE: u64 = 64;
+/// What only HTTP has.
+const OF_HTTP: [&str; 8] = [
+    "routes",
+    "origins",
+    "cors",
+    "response_headers",
+    "headers",
+    "body",
+    "reading",
+    "access_log",
+];
+/// What only streams have.
+const OF_STREAMS: [&str; 4] = ["tls", "connections", "timeout", "idle"];
+/// Who may own what arrives.
+const OWNERS: [&str; 3] = ["name", "group", "module"];
+/// What only UDP has.
+const OF_UDP: [&str; 2] = ["datagram", "queue"];
 
 /// Reads all `[[listen]]`.
 pub(super) fn listen(
@@ -38,8 +60,12 @@ pub(super) fn listen(
         let Some(listen) = one(table, base_dir, modules, problems) else {
             continue;
         };
-        let is_any = matches!(listen.address, ListenAddress::Tcp(address) if address.port() == 0);
-        let twice = |known: &Listen| known.address == listen.address && !is_any;
+        let is_any =
+            matches!(listen.address, ListenAddress::Network(address) if address.port() == 0);
+        let is_udp = |listen: &Listen| matches!(listen.protocol, Protocol::Udp(_));
+        let twice = |known: &Listen| {
+            known.address == listen.address && is_udp(known) == is_udp(&listen) && !is_any
+        };
         if all.iter().any(twice) {
             let message = format!("{} is listened to twice", listen.address);
             let help = "put the routes of both into one `[[listen]]`".to_owned();
@@ -82,6 +108,12 @@ fn one(
     }
     let protocol = protocol(&table, base_dir, modules, problems);
     let is_tcp = matches!(protocol, None | Some(Protocol::Tcp(_)));
+    if is_unix && let Some(Protocol::Udp(_)) = &protocol {
+        let span = table.key_span("address").unwrap_or(table.span.clone());
+        let message = "a Unix socket has no UDP".to_owned();
+        let help = "write an address and a port:  address = \"127.0.0.1:8125\"".to_owned();
+        problems.add(Found::at(span, message).help(help));
+    }
     let listen = Listen {
         address: address.clone().unwrap_or(defaults.address),
         mode: mode(&table, is_unix, problems).unwrap_or(defaults.mode),
@@ -139,31 +171,25 @@ fn protocol(
     if table.key_span("protocol").is_some() && word.is_none() {
         return None;
     }
-    let names = ["name", "group", "module"];
-    if word == Some(ProtocolWord::Tcp) {
-        for key in [
-            "routes",
-            "origins",
-            "cors",
-            "response_headers",
-            "headers",
-            "body",
-            "reading",
-            "access_log",
-        ] {
+    let of_other = |keys: &[&'static str], of: &str, problems: &mut Problems| {
+        for key in keys {
             if let Some(span) = table.key_span(key) {
-                problems.add(Found::at(span, format!("`{key}` is for HTTP")));
+                problems.add(Found::at(span, format!("`{key}` is for {of}")));
             }
         }
+    };
+    if word == Some(ProtocolWord::Udp) {
+        of_other(&OF_HTTP, "HTTP", problems);
+        of_other(&OF_STREAMS, "connections", problems);
+        return udp(table, problems).map(Protocol::Udp);
+    }
+    of_other(&OF_UDP, "`protocol = \"udp\"`", problems);
+    if word == Some(ProtocolWord::Tcp) {
+        of_other(&OF_HTTP, "HTTP", problems);
         let name = table.name("name", problems);
         let group = table.name("group", problems);
         let module = table.string("module", problems);
-        if names
-            .iter()
-            .filter(|key| table.key_span(key).is_some())
-            .count()
-            != 1
-        {
+        if named(table, &OWNERS) != 1 {
             let message = format!("{} needs one of `name`, `group` and `module`", table.title);
             let help = "`module` starts a process for each connection; the others get them";
             problems.add(Found::at(table.span.clone(), message).help(help.to_owned()));
@@ -175,9 +201,12 @@ fn protocol(
             _ => Owner::Module(known_module(module?, modules, problems)),
         }));
     }
-    for key in names {
+    for key in OWNERS {
         if let Some(span) = table.key_span(key) {
-            let found = Found::at(span, format!("`{key}` is for `protocol = \"tcp\"`"));
+            let found = Found::at(
+                span,
+                format!("`{key}` is for `protocol = \"tcp\"` and `\"udp\"`"),
+            );
             problems.add(found.help("HTTP has it in `[[listen.routes]]`".to_owned()));
         }
     }
@@ -189,6 +218,38 @@ fn protocol(
         }
     }
     Some(Protocol::Http(routes))
+}
+
+/// Returns how many of these keys a table has.
+fn named(table: &Table<'_, '_>, keys: &[&'static str]) -> usize {
+    let there = keys.iter().filter(|key| table.key_span(key).is_some());
+    there.count()
+}
+
+/// Reads what becomes of datagrams.
+fn udp(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Udp> {
+    if let Some(span) = table.key_span("module") {
+        let message = "`module` is for connections, and a datagram has none".to_owned();
+        let help = "anybody can forge the address of a sender, so no process is started for one: `name` has one process get all, and `group` shares them out";
+        problems.add(Found::at(span, message).help(help.to_owned()));
+        return None;
+    }
+    let name = table.name("name", problems);
+    let group = table.name("group", problems);
+    if named(table, &OWNERS) != 1 {
+        let message = format!("{} needs one of `name` and `group`", table.title);
+        let help = "one process gets all datagrams, or each sender has one of a group";
+        problems.add(Found::at(table.span.clone(), message).help(help.to_owned()));
+        return None;
+    }
+    Some(Udp {
+        to: match (name, group) {
+            (Some(name), _) => Receiver::Name(name.value.to_owned()),
+            (_, group) => Receiver::Group(group?.value.to_owned()),
+        },
+        datagram: table.size("datagram", problems).unwrap_or(DATAGRAM),
+        queue: table.integer("queue", problems).unwrap_or(QUEUE),
+    })
 }
 
 pub(super) fn origins(table: &Table<'_, '_>, problems: &mut Problems) -> Vec<String> {
@@ -309,7 +370,7 @@ fn address(
     }
     // The name that everybody knows; others would have to be resolved.
     let text = at.value.replacen("localhost:", "127.0.0.1:", 1);
-    let parsed = text.parse().ok().map(ListenAddress::Tcp);
+    let parsed = text.parse().ok().map(ListenAddress::Network);
     if parsed.is_none() {
         let message = format!("`{}` is not an address with a port", at.value);
         problems.add(Found::at(at.span, message).help(FORM.to_owned()));

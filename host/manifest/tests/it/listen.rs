@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use exuvia_manifest::{
-    Builtin, Cors, Listen, ListenAddress, Owner, Per, Protocol, Route, RouteTarget,
+    Builtin, Cors, Listen, ListenAddress, Owner, Per, Protocol, Receiver, Route, RouteTarget, Udp,
 };
 
 use crate::{parse, problems, with_children};
@@ -21,7 +21,7 @@ fn listen(lines: &str) -> Listen {
 }
 
 fn tcp(address: &str) -> ListenAddress {
-    ListenAddress::Tcp(address.parse().expect("an address"))
+    ListenAddress::Network(address.parse().expect("an address"))
 }
 
 #[test]
@@ -178,6 +178,34 @@ fn tcp_has_one_target_and_no_end_of_idleness() {
     }
     let found = listen("protocol = \"tcp\"\nname = \"n\"\nidle = \"1m\"\n");
     assert_eq!(found.idle, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn udp_has_one_receiver_and_limits_of_datagrams() {
+    let udp = |lines: &str| match listen(&format!("protocol = \"udp\"\n{lines}\n")).protocol {
+        Protocol::Udp(udp) => udp,
+        other => panic!("{other:?}"),
+    };
+    let all = Udp {
+        to: Receiver::Name("front".into()),
+        datagram: 64 << 10,
+        queue: 64,
+    };
+    assert_eq!(udp("name = \"front\""), all);
+    let shared = Udp {
+        to: Receiver::Group("pool".into()),
+        datagram: 512,
+        queue: 1_000,
+    };
+    let found = udp("group = \"pool\"\ndatagram = \"512B\"\nqueue = 1000");
+    assert_eq!(found, shared);
+    // TCP and UDP have ports of their own.
+    let both = "[[listen]]\naddress = \"127.0.0.1:53\"\nprotocol = \"tcp\"\nname = \"n\"\n\
+                [[listen]]\naddress = \"127.0.0.1:53\"\nprotocol = \"udp\"\nname = \"n\"\n";
+    assert_eq!(parse(&with_children(both)).unwrap().listen.len(), 2);
+    let twice = both.replace("tcp", "udp");
+    let found = problems(&with_children(&twice));
+    assert_eq!(found, ["10:1 127.0.0.1:53 is listened to twice"]);
 }
 
 #[test]
@@ -362,8 +390,32 @@ fn mistakes_in_addresses() {
             "8:1 127.0.0.1:1 is listened to twice",
         ),
         (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"sctp\"\n",
+            "7:12 `sctp` is not a known `protocol`",
+        ),
+        (
             "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"udp\"\n",
-            "7:12 `udp` is not a known `protocol`",
+            "5:1 `[[listen]]` number 1 needs one of `name` and `group`",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"udp\"\nmodule = \"m\"\n",
+            "8:1 `module` is for connections, and a datagram has none",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"udp\"\nname = \"n\"\nidle = \"1s\"\n",
+            "9:1 `idle` is for connections",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"udp\"\nname = \"n\"\ndatagram = \"65KiB\"\n",
+            "9:12 `datagram` must be",
+        ),
+        (
+            "[[listen]]\naddress = \"unix:a\"\nprotocol = \"udp\"\nname = \"n\"\n",
+            "6:1 a Unix socket has no UDP",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\nname = \"n\"\nqueue = 7\n",
+            "9:1 `queue` is for `protocol = \"udp\"`",
         ),
         (
             "[[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n",

@@ -258,14 +258,17 @@ fn defaults_of_the_schema_are_those_of_the_reader() {
     };
     // One of a process for each request, and one for each key.
     let keyed = |more: &str| format!("per = \"key\"\nkey = \"{{id}}\"\n{more}");
-    let of_route = |keys: &[&str]| -> String {
-        let all = lines("route");
+    let some = |shape: &str, is_one: &dyn Fn(&str) -> bool| -> String {
+        let all = lines(shape);
         let all = all.lines().filter(|line| {
             let key = line.split(' ').next().unwrap_or_default();
-            keys.contains(&key)
+            is_one(key)
         });
         all.map(|line| format!("{line}\n")).collect()
     };
+    let of_route = |keys: &[&str]| some("route", &|key| keys.contains(&key));
+    let is_of_udp = |key: &str| matches!(key, "datagram" | "queue");
+    let of_streams = some("listen", &|key| !is_of_udp(key));
     for (plain, explicit) in [
         (String::new(), of_route(&["per", "stream"])),
         (keyed(""), keyed(&of_route(&["idle", "stream"]))),
@@ -273,9 +276,18 @@ fn defaults_of_the_schema_are_those_of_the_reader() {
         assert_ne!(plain, explicit);
         assert_eq!(
             listen("", "", &plain),
-            listen(&lines("listen"), &lines("cors"), &explicit)
+            listen(&of_streams, &lines("cors"), &explicit)
         );
     }
+    let udp = |more: &str| {
+        let text = format!(
+            "[app]\nname = \"a\"\n[modules.m]\npath = \"m\"\n\
+             [[listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"udp\"\nname = \"n\"\n{more}"
+        );
+        let manifest = Manifest::parse(&text, "exuvia.toml", "");
+        manifest.unwrap_or_else(|it| panic!("{it}")).listen
+    };
+    assert_eq!(udp(""), udp(&some("listen", &is_of_udp)));
     let counts = ["listen", "cors", "route"].map(|shape| lines(shape).lines().count());
-    assert_eq!(counts, [9, 4, 3], "a new one is to be compared too");
+    assert_eq!(counts, [11, 4, 3], "a new one is to be compared too");
 }

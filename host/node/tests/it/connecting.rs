@@ -26,7 +26,7 @@ const CLOSE: u32 = 0xffff_ff18;
 const READ: u32 = 0xffff_ff19;
 const REFUSED: u32 = u32::MAX;
 
-fn pack(map: &[(&str, Value)]) -> Vec<u8> {
+pub(crate) fn pack(map: &[(&str, Value)]) -> Vec<u8> {
     let map = map
         .iter()
         .map(|(key, value)| (Value::from(*key), value.clone()));
@@ -65,7 +65,7 @@ fn next(guest: &Puppet, socket: Pid) -> Done {
     message
 }
 
-fn value<'a>(map: &'a Value, key: &str) -> &'a Value {
+pub(crate) fn value<'a>(map: &'a Value, key: &str) -> &'a Value {
     let map = map.as_map().unwrap().iter();
     let found = map
         .into_iter()
@@ -79,7 +79,7 @@ fn code(closed: &Done) -> u64 {
     value(&map, "code").as_u64().unwrap()
 }
 
-fn alive(node: &Node) -> usize {
+pub(crate) fn alive(node: &Node) -> usize {
     node.system().table.alive()
 }
 

@@ -13,6 +13,7 @@ mod booting;
 #[path = "../../../engine/tests/it/child.rs"]
 mod child;
 mod connecting;
+mod datagrams;
 mod deploying;
 mod descendants;
 mod endurance;
@@ -35,6 +36,7 @@ mod processes;
 mod puppet;
 mod rights;
 mod sdk;
+mod sending;
 mod snapshot;
 mod sockets;
 mod supervision;

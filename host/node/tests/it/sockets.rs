@@ -97,7 +97,7 @@ fn events() -> String {
 
 /// A guest that replies to requests of HTTP with a tag and what lies at 200, runs `on_open` for each socket that is
 /// open, and `on_request` for what arrives there, which it then acknowledges.
-fn guest(data: &[(u32, Vec<u8>)], tag: &str, on_open: &str, on_request: &str) -> String {
+pub(crate) fn guest(data: &[(u32, Vec<u8>)], tag: &str, on_open: &str, on_request: &str) -> String {
     let mut segments = String::new();
     let mut head = 0;
     for (at, bytes) in data {

@@ -156,7 +156,7 @@ fn boot() -> (App, SocketAddr) {
 }
 
 /// Boots an app with a module `store`.
-fn boot_with(wasm: &[u8], listen: &str) -> (App, SocketAddr) {
+pub(crate) fn boot_with(wasm: &[u8], listen: &str) -> (App, SocketAddr) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("store.wasm"), wasm).unwrap();
     let text = format!("[app]\nname = \"test\"\n[modules.store]\npath = \"store.wasm\"\n{listen}");
@@ -168,7 +168,7 @@ fn boot_with(wasm: &[u8], listen: &str) -> (App, SocketAddr) {
     (app, address)
 }
 
-fn alive(app: &App) -> usize {
+pub(crate) fn alive(app: &App) -> usize {
     app.node().system().table.alive()
 }
 
@@ -615,7 +615,7 @@ fn bodies_of_http2_do_not_hold_each_other_up() {
     app.stop(PATIENCE);
 }
 
-const RELAY: &str = r#"
+pub(crate) const RELAY: &str = r#"
 [modules.store.net]
 connect = ["127.0.0.1:*"]
 [[supervisor.children]]

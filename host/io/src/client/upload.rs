@@ -1,0 +1,347 @@
+//! Requests to the outside whose bodies their processes send in parts. The socket of one takes the body and has the response,
+//! which is read from it. Both directions have their own half here, and one may be ahead of the other: a server may respond
+//! before it has the whole body.
+//!
+//! A body is complete when its process says so, and only then: of one whose length was stated, the last part waits for that.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::Duration;
+
+use bytes::Bytes;
+use exuvia_process::{Grants, Payload};
+use hyper::Method;
+use hyper::body::Frame;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::connector::{REQUESTS, host_and_port};
+use super::{Arc, Pid, Place, Shared, denied, time};
+use crate::body::{Failure, Reader, Stop};
+use crate::connection::{Connection, PortEvent};
+use crate::head::{self, Outbound};
+use crate::port::{Outgoing, Port};
+use crate::stream::{Parts, Streamed, Unwritten};
+use exuvia_abi::io::{
+    HTTP_STREAM, REFUSED, SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_OPEN, SOCKET_TEXT,
+};
+
+/// How far a process is with the body.
+#[derive(Debug)]
+enum Sent {
+    Going,
+    Complete,
+    /// It was cut off, for this reason.
+    Failed(String),
+}
+
+/// What has come of the request.
+#[derive(Debug)]
+enum Came {
+    Nothing,
+    Response,
+    /// None, for this reason.
+    Failed(String),
+}
+
+impl<G: Send + 'static> Shared<G> {
+    /// Makes a request whose body its process sends in parts, and serves it until the response has been read. Returns why the
+    /// process may not make it.
+    pub(super) async fn upload(
+        &self,
+        mut outbound: Outbound,
+        grants: &Grants,
+        to: (Pid, u64),
+        place: Place<G>,
+    ) -> Result<(), String> {
+        if matches!(outbound.method, Method::GET | Method::HEAD) {
+            return Err(format!(
+                "invalid: a {} has no body that could be sent in parts",
+                outbound.method
+            ));
+        }
+        let (host, port) = host_and_port(&outbound.uri, REQUESTS)?;
+        if !grants.may_connect(&host, port) {
+            return Err(denied(&host, port));
+        }
+        let connection = Arc::new(self.connection()?);
+        let opened = head::opened_upload(&format!("{host}:{port}"));
+        let charge = self.charge(to.0, opened.len()).await?;
+        let told = (SOCKET_OPEN, opened, charge);
+        connection.open_as_reply(Port::upload(to.0), to, told);
+        let time = time(&outbound);
+        let (parts, body) = Streamed::new(outbound.length);
+        let (sent, is_sent) = watch::channel(Sent::Going);
+        let (came, has_come) = watch::channel(Came::Nothing);
+        let (stop, stops) = watch::channel(None);
+        let sending = Sending {
+            port: &connection,
+            parts: Some(parts),
+            count: 0,
+            length: outbound.length,
+            last: None,
+            time,
+            sent,
+            has_come,
+            refusal: String::new(),
+        };
+        let first = std::mem::take(&mut outbound.body);
+        let receiving = Receiving {
+            port: connection.clone(),
+            time,
+            is_sent,
+            came,
+            stops,
+        };
+        let exchange = async {
+            tokio::select! {
+                () = sending.run(first, &stop) => {}
+                () = receiving.run(self, outbound, body, grants) => {}
+            }
+        };
+        // What it has begun ends with it.
+        place.unless_ended(exchange).await;
+        Ok(())
+    }
+}
+
+/// The half that takes the body from the process.
+struct Sending<'a, G: 'static> {
+    port: &'a Connection<G>,
+    /// `None`: it has ended, or the server takes no more of it.
+    parts: Option<Parts>,
+    /// The bytes of it so far.
+    count: u64,
+    /// The bytes that were stated.
+    length: Option<u64>,
+    /// The last part, which waits until the process says that the body is complete.
+    last: Option<Bytes>,
+    time: Duration,
+    sent: watch::Sender<Sent>,
+    has_come: watch::Receiver<Came>,
+    /// Why nothing more is taken.
+    refusal: String,
+}
+
+impl<G: Send + 'static> Sending<'_, G> {
+    /// Returns when the process wants nothing more, or has ended.
+    async fn run(mut self, first: Bytes, stop: &watch::Sender<Option<Stop>>) {
+        if !first.is_empty() {
+            // Nobody waits for it.
+            let _ = self.part(first).await;
+        }
+        loop {
+            let event = match &self.parts {
+                Some(parts) => tokio::select! {
+                    biased;
+                    () = parts.closed() => {
+                        self.refused().await;
+                        continue;
+                    }
+                    event = timeout(self.time, self.port.port_event()) => event,
+                },
+                None => Ok(self.port.port_event().await),
+            };
+            match event {
+                Ok(PortEvent::Write(queue)) => {
+                    if self.write(queue).await {
+                        return;
+                    }
+                }
+                Ok(PortEvent::TooLarge) => {
+                    // The other half tells the process, and ends.
+                    stop.send_replace(Some(Stop::Failed(Failure::Mailbox)));
+                    pending::<()>().await;
+                }
+                Ok(PortEvent::OwnerEnded(_) | PortEvent::Unread | PortEvent::Closed) => return,
+                Err(_) => {
+                    self.fails("timeout: the process has sent no part of the body in time".into());
+                }
+            }
+        }
+    }
+
+    /// Takes what the process has sent. Returns whether it wants nothing more.
+    async fn write(&mut self, queue: VecDeque<Outgoing>) -> bool {
+        let port = self.port;
+        let mut writes = port.writes(queue);
+        while let Some((tag, payload)) = writes.next() {
+            let bytes = payload.as_slice();
+            let taken = match tag {
+                SOCKET_DATA | SOCKET_TEXT => self.part(Bytes::copy_from_slice(bytes)).await,
+                SOCKET_END => self.end(bytes).await,
+                SOCKET_CLOSE => {
+                    writes.written();
+                    return true;
+                }
+                _ => false,
+            };
+            match taken {
+                true => writes.written(),
+                false => writes.refuse(&self.refusal),
+            }
+        }
+        false
+    }
+
+    /// Sends a part. Returns whether it was taken.
+    async fn part(&mut self, bytes: Bytes) -> bool {
+        if self.parts.is_none() {
+            return false;
+        }
+        if bytes.is_empty() {
+            return true;
+        }
+        self.count += bytes.len() as u64;
+        match self.length {
+            Some(length) if self.count > length => {
+                self.fails(format!(
+                    "invalid: the body has more bytes than the {length} that were stated"
+                ));
+                false
+            }
+            Some(length) if self.count == length => {
+                self.last = Some(bytes);
+                true
+            }
+            _ => self.put(Frame::data(bytes)).await,
+        }
+    }
+
+    /// Completes the body. Returns whether it is complete.
+    async fn end(&mut self, payload: &[u8]) -> bool {
+        if self.parts.is_none() {
+            return false;
+        }
+        if let Some(length) = self.length.filter(|length| *length != self.count) {
+            let count = self.count;
+            self.fails(format!(
+                "invalid: the body has {count} bytes, and {length} were stated"
+            ));
+            return false;
+        }
+        let trailers = match head::trailers(payload) {
+            Ok(trailers) => trailers,
+            Err(why) => {
+                self.fails(format!("invalid: a trailer: {why}"));
+                return false;
+            }
+        };
+        if let Some(last) = self.last.take()
+            && !self.put(Frame::data(last)).await
+        {
+            return false;
+        }
+        if !trailers.is_empty() && !self.put(Frame::trailers(trailers)).await {
+            return false;
+        }
+        if let Some(parts) = self.parts.take() {
+            parts.complete();
+        }
+        self.refusal = "invalid: the body has ended".into();
+        self.sent.send_replace(Sent::Complete);
+        true
+    }
+
+    async fn put(&mut self, frame: Frame<Bytes>) -> bool {
+        let Some(parts) = &self.parts else {
+            return false;
+        };
+        match parts.put(frame, self.time).await {
+            Ok(()) => true,
+            Err(Unwritten::Gone) => {
+                self.refused().await;
+                false
+            }
+            Err(Unwritten::Slow) => {
+                self.fails("timeout: the server takes no more of the body".into());
+                false
+            }
+        }
+    }
+
+    /// Cuts the body off.
+    fn fails(&mut self, why: String) {
+        self.refusal.clone_from(&why);
+        // Before the server can notice.
+        self.sent.send_replace(Sent::Failed(why));
+        self.parts = None;
+    }
+
+    /// The server takes no more: finds out why.
+    async fn refused(&mut self) {
+        self.parts = None;
+        let came = self
+            .has_come
+            .wait_for(|came| !matches!(came, Came::Nothing));
+        self.refusal = match came.await.as_deref() {
+            Ok(Came::Failed(why)) => why.clone(),
+            _ => "reset: the server has responded and takes no more of the body".into(),
+        };
+    }
+}
+
+/// The half that has the response for the process.
+struct Receiving<G: 'static> {
+    port: Arc<Connection<G>>,
+    time: Duration,
+    is_sent: watch::Receiver<Sent>,
+    came: watch::Sender<Came>,
+    stops: watch::Receiver<Option<Stop>>,
+}
+
+impl<G: Send + 'static> Receiving<G> {
+    /// Returns when the process has read the response, or knows why there is none.
+    async fn run(self, shared: &Shared<G>, outbound: Outbound, body: Streamed, grants: &Grants) {
+        let response = tokio::select! {
+            biased;
+            why = self.late("timeout: there was no response in time") => Err(why),
+            response = shared.head(outbound, Some(body), grants) => response,
+        };
+        let (parts, body, uri) = match response {
+            Ok(response) => response,
+            Err(why) => {
+                self.came.send_replace(Came::Failed(why.clone()));
+                self.port.tell(REFUSED, Payload::new(why.as_bytes())).await;
+                return;
+            }
+        };
+        self.came.send_replace(Came::Response);
+        let head = head::inbound(parts.status, &parts.headers, &uri, b"");
+        self.port.deliver(HTTP_STREAM, Payload::from(head));
+        // The process may send all of the body before it looks, and has time for that.
+        tokio::select! {
+            biased;
+            () = self.port.delivered() => {}
+            _ = self.late("") => {}
+        }
+        let reader = Reader {
+            port: self.port,
+            body,
+            most: u64::MAX,
+            reading: self.time,
+            timeout: self.time,
+            stops: Some(self.stops),
+        };
+        reader.fetch().await;
+    }
+
+    /// Waits until the body was cut off, or until some time after its end. Returns why.
+    async fn late(&self, why: &str) -> String {
+        let mut is_sent = self.is_sent.clone();
+        let failed = match is_sent.wait_for(|sent| !matches!(sent, Sent::Going)).await {
+            Ok(sent) => match &*sent {
+                Sent::Failed(why) => Some(why.clone()),
+                Sent::Going | Sent::Complete => None,
+            },
+            Err(_) => None,
+        };
+        match failed {
+            Some(failed) => failed,
+            None => {
+                sleep(self.time).await;
+                why.to_owned()
+            }
+        }
+    }
+}
