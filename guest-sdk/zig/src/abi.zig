@@ -215,6 +215,7 @@ pub const tag = struct {
     pub const socket_end: u32 = 0xffffff17;
     pub const socket_close: u32 = 0xffffff18;
     pub const socket_read: u32 = 0xffffff19;
+    pub const socket_datagram: u32 = 0xffffff1a;
     pub const refused: u32 = 0xffffffff;
 };
 

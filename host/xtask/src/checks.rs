@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::bench::instructions;
 use crate::guests::{self, Workspace};
+use crate::languages;
 use crate::setup::{self, TARGET};
 use crate::{shell, tidy};
 
@@ -44,6 +45,7 @@ pub(crate) fn test(long: bool) -> Result<()> {
     // The cheapest check goes first.
     tidy::run()?;
     guests::build()?;
+    languages::build(&[])?;
     let root = shell::root();
     let mode = |command: &mut Command| {
         if long {

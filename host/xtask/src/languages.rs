@@ -1,9 +1,10 @@
 //! `cargo xtask languages`: builds the guests of `guest-sdk/conformance`, one for each language, which the
-//! tests of the node run.
+//! tests of the node run, and runs the SDKs' own tests.
 //!
-//! Each SDK builds its own by `guest-sdk/<language>/build.sh FOLDER`. A language whose tools are missing is named
-//! and left out, unless all are wanted.
+//! Each SDK does that by `guest-sdk/<language>/build.sh FOLDER` and, if there is one, `test.sh`. A language whose
+//! tools are missing is named and left out, unless all are wanted.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,19 +33,25 @@ pub(crate) fn build(names: &[String]) -> Result<()> {
         println!("languages: {sdk}");
         let to = root.join(TARGET).join(sdk);
         std::fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
-        let script = root.join("guest-sdk").join(sdk).join("build.sh");
-        let status = Command::new(&script).arg(&to).status();
-        let status = status.with_context(|| format!("cannot run {}", script.display()))?;
-        match status.code() {
-            Some(0) => {}
-            // The script has said what.
-            Some(MISSING) if std::env::var_os(ALL).is_none() => {
-                println!("languages: {sdk} is left out");
-            }
-            _ => bail!("{} failed: {status}", script.display()),
+        let folder = root.join("guest-sdk").join(sdk);
+        let is_here = run(&folder.join("build.sh"), &[to.as_os_str()])?
+            && (!folder.join("test.sh").is_file() || run(&folder.join("test.sh"), &[])?);
+        if !is_here {
+            println!("languages: SKIPPED {sdk}: see above");
         }
     }
     Ok(())
+}
+
+/// Runs a script of an SDK. Returns whether its tools are here; if not, the script has said what is missing.
+fn run(script: &Path, arguments: &[&OsStr]) -> Result<bool> {
+    let status = Command::new(script).args(arguments).status();
+    let status = status.with_context(|| format!("cannot run {}", script.display()))?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(MISSING) if std::env::var_os(ALL).is_none() => Ok(false),
+        _ => bail!("{} failed: {status}", script.display()),
+    }
 }
 
 /// The names of all SDKs.

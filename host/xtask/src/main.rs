@@ -30,7 +30,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     (
         "languages",
         "[NAME..]",
-        "build the guests of the conformance suite, one for each language",
+        "build the guest of each language for the conformance suite, and run the SDKs' own tests",
     ),
     (
         "test",

@@ -144,6 +144,7 @@ typedef enum exuvia_access {
 #define EXUVIA_TAG_SOCKET_END 0xffffff17u
 #define EXUVIA_TAG_SOCKET_CLOSE 0xffffff18u
 #define EXUVIA_TAG_SOCKET_READ 0xffffff19u
+#define EXUVIA_TAG_SOCKET_DATAGRAM 0xffffff1au
 #define EXUVIA_TAG_REFUSED 0xffffffffu
 
 /* The host calls as they are (guest-sdk/abi.md, section 8). exuvia.h has a function for most of them. */

@@ -4,6 +4,7 @@
 //! failure leaves nothing behind.
 
 mod around;
+mod languages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::environment;
 use crate::error::CliError;
 use crate::output::{Output, Tone, clean};
 use around::{Workspace, begin_repository};
+use languages::{Language, Sdk};
 
 /// The folder of the SDK in a checkout of the project.
 const SDK: &str = "guest-sdk/rust";
@@ -97,10 +99,11 @@ const RESERVED: &[&str] = &[
 #[command(after_help = "Examples:
   exuvia new hello && cd hello && exuvia dev
   exuvia new page --template web
+  exuvia new hello --lang c
   exuvia new by-hand --template wat
   exuvia new shop --template tree
 
-The Rust SDK is taken from the checkout that this program was built in, from --sdk, or else from
+The SDK is taken from the checkout that this program was built in, from --sdk, or else, for Rust, from
 the project's repository.")]
 pub(crate) struct Arguments {
     /// The folder to create; its last part is the name
@@ -109,7 +112,10 @@ pub(crate) struct Arguments {
     /// The template to use
     #[arg(long, short, value_enum, default_value_t = Template::Rust)]
     template: Template,
-    /// The folder of the Rust SDK [default: $EXUVIA_SDK, else found automatically]
+    /// The language
+    #[arg(long, short, value_enum, default_value_t = Language::Rust, conflicts_with = "template")]
+    lang: Language,
+    /// The folder of the language's SDK [default: of Rust $EXUVIA_SDK, else found automatically]
     #[arg(long, value_name = "PATH")]
     sdk: Option<PathBuf>,
     /// Initialize a repository, unless the folder is inside one
@@ -217,24 +223,31 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     let name = name_of(folder)?;
     free(folder)?;
     let template = arguments.template;
-    let around = (template.is_rust())
-        .then(|| Workspace::around(folder))
-        .flatten();
-    if let Some(around) = around.as_ref().filter(|_| template.is_app()) {
+    let language = arguments.lang.files();
+    let is_app = language.is_some() || template.is_app();
+    let is_rust = language.is_none() && template.is_rust();
+    let around = is_rust.then(|| Workspace::around(folder)).flatten();
+    if let Some(around) = around.as_ref().filter(|_| is_app) {
         apart(around)?;
     }
-    let sdk = match arguments.template {
-        Template::Wat => String::new(),
-        _ => sdk(arguments.sdk.as_deref())?,
+    let given = arguments.sdk.as_deref();
+    let sdk = match (language, template) {
+        (Some(_), _) => languages::sdk(arguments.lang, given, folder)?,
+        (None, Template::Wat) => Sdk::default(),
+        (None, _) => Sdk {
+            absolute: sdk(given)?,
+            relative: String::new(),
+        },
     };
     let fill = |text: &str| {
         text.replace("{{name}}", &name)
             .replace("{{crate}}", &name.replace('-', "_"))
-            .replace("{{sdk}}", &sdk)
+            .replace("{{sdk}}", &sdk.absolute)
+            .replace("{{sdk_relative}}", &sdk.relative)
     };
     let schema = exuvia_manifest::schema();
-    let mut files = template.files().to_vec();
-    if template.is_app() {
+    let mut files = language.unwrap_or_else(|| template.files()).to_vec();
+    if is_app {
         files.push((SCHEMA, &schema));
     }
     let beside = folder.with_file_name(format!(".{name}.new-{}", std::process::id()));
@@ -256,7 +269,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
     }
     let word = output.paint(Tone::Good, "created");
     output.line(&format!("{word} {}", clean(&shown)))?;
-    if arguments.template.is_app() {
+    if is_app {
         output.line(&format!("  next: cd {} && exuvia dev", clean(&shown)))?;
     } else if let Some(around) = around.filter(|around| around.takes.is_none()) {
         output.line(&format!(

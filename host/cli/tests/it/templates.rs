@@ -113,3 +113,75 @@ fn crates_that_ask_for_time_and_random_numbers_work() {
     terminal.types("\x03");
     assert_eq!(terminal.end().0, Some(0));
 }
+
+/// Set to run all languages: one whose tools are missing is an error then.
+const ALL: &str = "EXUVIA_TEST_LANGUAGES";
+
+/// An app in a language is created, built, run, asked, edited while it runs, and goes on counting.
+#[track_caller]
+fn counts_in(lang: &str, source: &str, adds: [&str; 2]) {
+    let around = tempfile::tempdir().unwrap();
+    let made = answer(exuvia(around.path()).args(["new", "app", "--lang", lang]));
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let folder = around.path().join("app");
+    // What its README says first.
+    if folder.join("package.json").is_file() {
+        let mut npm = Command::new("npm");
+        let installed = npm
+            .args(["install", "--silent"])
+            .current_dir(&folder)
+            .output();
+        assert!(
+            installed.is_ok_and(|done| done.status.success()),
+            "npm install"
+        );
+    }
+    let built = answer(exuvia(&folder).arg("build"));
+    if built.code != Some(0) && std::env::var_os(ALL).is_none() {
+        eprintln!("skipped: {lang} cannot be built here: {}", built.stderr);
+        return;
+    }
+    assert_eq!(built.code, Some(0), "{built:?}");
+    let checked = answer(exuvia(&folder).args(["check", "."]));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(!checked.stdout.contains("warning"), "{checked:?}");
+    let mut terminal = Terminal::start(exuvia(&folder).arg("dev"), 160, 40);
+    terminal.shows("started");
+    let add = |by: u32| {
+        let by = format!("by={by}");
+        let added = answer(exuvia(&folder).args(["call", "counter", "add", &by]));
+        assert_eq!(added.code, Some(0), "{added:?}");
+        let asked = answer(exuvia(&folder).args(["call", "counter", "get"]));
+        assert_eq!(asked.code, Some(0), "{asked:?}");
+        asked.stdout.trim().parse::<u32>().unwrap()
+    };
+    assert_eq!(add(3), 3);
+    change(&folder.join(source), adds[0], adds[1]);
+    // A compiler may take a minute.
+    let mut count = 3;
+    let came = (0..5_000).any(|_| {
+        let before = count;
+        count = add(1);
+        // The state is that of the old code.
+        let more = count - before;
+        assert!(more == 1 || more == 10, "{before} became {count}");
+        more == 10
+    });
+    assert!(came, "the new code never came");
+    terminal.types("\x03");
+    assert_eq!(terminal.end().0, Some(0));
+}
+
+#[test]
+fn an_app_in_c_is_edited_while_it_counts() {
+    counts_in("c", "src/main.c", ["count += by", "count += 10 * by"]);
+}
+
+#[test]
+fn an_app_in_zig_is_edited_while_it_counts() {
+    counts_in(
+        "zig",
+        "src/main.zig",
+        ["self.count += args.by", "self.count += 10 * args.by"],
+    );
+}
