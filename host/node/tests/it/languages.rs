@@ -8,6 +8,9 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use exuvia_node::Pid;
+use rmpv::Value;
+
 use self::guest::Guest;
 use self::scenarios::SCENARIOS;
 
@@ -105,6 +108,55 @@ languages! {
     rust_does_what_every_language_does "rust";
     c_does_what_every_language_does "c";
     zig_does_what_every_language_does "zig";
+}
+
+/// One process in every language, one after the other: a version is replaced by its rewrite.
+#[test]
+fn a_process_goes_round_all_languages_and_back() {
+    let here: Vec<PathBuf> = LANGUAGES
+        .iter()
+        .filter_map(|(_, folder)| built(folder))
+        .collect();
+    let [first, others @ ..] = &here[..] else {
+        return;
+    };
+    let guest = Guest::new(first);
+    let all: Vec<Pid> = (0..100).map(|_| guest.start()).collect();
+    let one = all[0];
+    guest.ask(one, "Register", &[("name", "traveller".into())]);
+    for (pid, count) in all.iter().zip(0..) {
+        guest.add(*pid, count);
+    }
+    let mut notes = Vec::new();
+    let round = others.iter().chain([first]);
+    for (at, folder) in round.enumerate() {
+        // A timer that is set in one language, and messages that wait, are handled in the next one.
+        let delay = i64::try_from(200 + at).unwrap();
+        let delays = Value::Array(vec![delay.into()]);
+        guest.ask(one, "Timers", &[("delays_ms", delays)]);
+        notes.push(format!("timer {delay}"));
+        guest.node.suspend(one).unwrap();
+        for pid in &all {
+            guest.add(*pid, 1);
+        }
+        let report = guest.deploy_from(folder, "one").unwrap();
+        assert_eq!(
+            report.verified, 100,
+            "each was verified on a copy: {report:?}"
+        );
+        guest.node.resume(one).unwrap();
+        let added = i64::try_from(at).unwrap() + 1;
+        for (pid, count) in all.iter().zip(0..) {
+            assert_eq!(guest.count(*pid), count + added, "{}", folder.display());
+        }
+    }
+    assert_eq!(guest.notes_when(one, notes.len()), notes);
+    assert_eq!(guest.node.find("traveller").unwrap(), one);
+    assert_eq!(
+        usize::try_from(guest.info(one).upgrades).unwrap(),
+        here.len()
+    );
+    guest.node.halt();
 }
 
 /// The table of the docs.

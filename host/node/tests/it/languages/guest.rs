@@ -102,15 +102,16 @@ impl Guest {
 
     /// Deploys a version of the guest.
     pub(super) fn deploy(&self, version: &str) -> Result<SwapReport, SwapError> {
-        self.deploy_as("guest", version)
+        self.deploy_from(&self.folder, version)
     }
 
-    pub(super) fn deploy_as(&self, name: &str, file: &str) -> Result<SwapReport, SwapError> {
-        let path = self.folder.join(format!("{file}.wasm"));
+    /// Deploys a version of the guest from another folder.
+    pub(super) fn deploy_from(&self, folder: &Path, file: &str) -> Result<SwapReport, SwapError> {
+        let path = folder.join(format!("{file}.wasm"));
         let module = ModuleBytes {
-            name: name.into(),
+            name: "guest".into(),
             bytes: std::fs::read(&path).unwrap(),
-            source: format!("{file}.wasm"),
+            source: path.display().to_string(),
             noticed: None,
         };
         self.node.deploy(vec![module], DeployOptions::default())
