@@ -1,0 +1,40 @@
+#!/bin/sh
+# Builds engine.wasm, once: QuickJS-ng and engine.c, by the C compiler of Zig. Half a minute.
+# Needs python3 with pip; the sources and the compiler come from the Python package index, pinned
+# in requirements.txt and checked by their hashes.
+set -e
+cd "$(dirname "$0")"
+build=${EXUVIA_ENGINE_BUILD:-build}
+out=${1:-engine.wasm}
+if ! python3 -m pip --version >/dev/null 2>&1; then
+  echo "python3 with pip is missing, which brings the compiler: apt-get install python3-pip" >&2
+  exit 69
+fi
+mkdir -p "$build"
+if [ ! -f "$build/quickjs/quickjs.c" ]; then
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --require-hashes \
+    --dest "$build" --requirement quickjs.txt
+  mkdir -p "$build/quickjs"
+  tar xzf "$build"/quickjs_ng-*.tar.gz -C "$build/quickjs" --strip-components=2 --wildcards '*/upstream-quickjs/*'
+  tar xzf "$build"/quickjs_ng-*.tar.gz -C "$build/quickjs" --strip-components=1 --wildcards '*/LICENSE'
+fi
+if [ -z "$ZIG" ]; then
+  [ -d "$build/zig/ziglang" ] || python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --target "$build/zig" --requirement zig.txt
+  PYTHONPATH=$build/zig
+  export PYTHONPATH
+  ZIG="python3 -m ziglang"
+fi
+flags="--target=wasm32-wasi -O2 -std=gnu17 -D_GNU_SOURCE -DQUICKJS_NG_BUILD -DNDEBUG -fno-sanitize=all
+  -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS -I$build/quickjs -I."
+for part in quickjs libregexp libunicode dtoa; do
+  [ -f "$build/$part.o" ] || $ZIG cc $flags -w -c "$build/quickjs/$part.c" -o "$build/$part.o"
+done
+for part in engine codec heap; do
+  $ZIG cc $flags -Wall -Wextra -Wno-unused-parameter -Werror -c $part.c -o "$build/$part.o"
+done
+# The stack comes first, and its pointer is exported: so the host knows what of it is dead.
+$ZIG cc $flags -mexec-model=reactor "$build"/engine.o "$build"/codec.o "$build"/heap.o \
+  "$build"/quickjs.o "$build"/libregexp.o "$build"/libunicode.o "$build"/dtoa.o -o "$out" \
+  -Wl,-z,stack-size=262144 -Wl,--export=__stack_pointer -Wl,--export=exuvia_script \
+  -Wl,--export=__heap_base -Wl,--export-memory -Wl,--strip-all -lwasi-emulated-signal -lwasi-emulated-process-clocks

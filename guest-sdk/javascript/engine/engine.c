@@ -1,0 +1,1023 @@
+/* The engine: QuickJS-ng, one script, and the ABI between them.
+
+   The script is bytes in the module's memory, put there by the build step. `warm_up` evaluates it,
+   so every process begins from a heap in which it has already run; the export
+   `exuvia_shared_start` makes that possible although the interpreter asks the clock.
+
+   The script is bundled with the SDK, which gives `engine.start` an object with the functions
+   `step`, `save`, `load` and `failed`. Messages, MessagePack and host calls are here; what an
+   actor is, is there. A host call returns what the host returns: an error is a negative number,
+   and the SDK throws it. */
+
+#include "codec.h"
+#include "exuvia.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define EXPORT(name) __attribute__((export_name(#name), used))
+
+/* Read by the build step from the export of this name: the address of the two words. */
+__attribute__((used)) volatile script_place exuvia_script = {NULL, 0};
+
+EXPORT(exuvia_abi) int32_t exuvia_abi(void) { return EXUVIA_ABI; }
+EXPORT(exuvia_shared_start) void exuvia_shared_start(void) {}
+
+#define STACK_FOR_SCRIPTS (160 * 1024)
+#define MAX_REFERENCES 64
+/* Garbage in cycles is collected at rest when there may be this much, or as much as is alive. */
+#define GARBAGE_AT_REST 4096
+/* The same for one that runs on, in bytes that were allocated. */
+#define GARBAGE_BETWEEN (2u << 20)
+
+static JSRuntime *runtime;
+static JSContext *ctx;
+static JSValue actor = JS_UNDEFINED;
+static JSValue pid_prototype = JS_UNDEFINED;
+/* Promises that were rejected and that nobody handles, with the reasons. */
+static JSValue unhandled = JS_UNDEFINED;
+static size_t allocated_in_base, alive_after_collection;
+static int seeded;
+
+/* The message in hand. Short ones are in `buffer`, which is dead stack between entries. */
+static host_header header;
+static uint8_t *payload;
+static uint8_t *long_payload;
+static int dropped;
+
+static void log_text(int level, const char *text) { host_log(level, text, (uint32_t)strlen(text)); }
+
+/* ---- what goes wrong ---- */
+
+static void print(const char *text, size_t length) {
+  while (length) {
+    ssize_t n = write(2, text, length);
+    if (n <= 0) return;
+    text += n;
+    length -= (size_t)n;
+  }
+}
+
+/* The text of an exception with its stack, by the SDK if it can. */
+static void describe(JSValueConst exception, void (*use)(const char *, size_t)) {
+  JSValue text = JS_UNDEFINED;
+  if (!JS_IsUndefined(actor)) {
+    JSValue f = JS_GetPropertyStr(ctx, actor, "describe");
+    if (JS_IsFunction(ctx, f)) text = JS_Call(ctx, f, JS_UNDEFINED, 1, &exception);
+    JS_FreeValue(ctx, f);
+  }
+  size_t length;
+  const char *s = JS_IsString(text) ? JS_ToCStringLen(ctx, &length, text) : NULL;
+  if (!s) {
+    JS_FreeValue(ctx, JS_GetException(ctx));
+    s = JS_ToCStringLen(ctx, &length, exception);
+    if (s) use(s, length);
+    JSValue stack = JS_IsObject(exception) ? JS_GetPropertyStr(ctx, exception, "stack") : JS_UNDEFINED;
+    const char *t = JS_IsString(stack) ? JS_ToCStringLen(ctx, &length, stack) : NULL;
+    if (t) {
+      use("\n", 1);
+      use(t, length);
+    }
+    if (!s) use("an exception, and no memory to describe it", 42);
+  } else {
+    use(s, length);
+  }
+}
+
+static void log_error(const char *text, size_t length) { host_log(LOG_ERROR, text, (uint32_t)length); }
+
+/* Ends the process: what is printed here is part of its reason. New code in probation is reverted. */
+_Noreturn static void die_of(JSValueConst exception) {
+  print("uncaught ", 9);
+  describe(exception, print);
+  print("\n", 1);
+  __builtin_trap();
+}
+
+_Noreturn static void die(void) { die_of(JS_GetException(ctx)); }
+
+static void tracker(JSContext *c, JSValueConst promise, JSValueConst reason, bool is_handled, void *opaque) {
+  (void)opaque;
+  int64_t length = 0;
+  JS_GetLength(c, unhandled, &length);
+  if (!is_handled) {
+    JS_SetPropertyInt64(c, unhandled, length, JS_DupValue(c, promise));
+    JS_SetPropertyInt64(c, unhandled, length + 1, JS_DupValue(c, reason));
+    return;
+  }
+  for (int64_t i = 0; i < length; i += 2) {
+    JSValue p = JS_GetPropertyInt64(c, unhandled, i);
+    int same = JS_IsStrictEqual(c, p, promise);
+    JS_FreeValue(c, p);
+    if (!same) continue;
+    JS_SetPropertyInt64(c, unhandled, i, JS_GetPropertyInt64(c, unhandled, length - 2));
+    JS_SetPropertyInt64(c, unhandled, i + 1, JS_GetPropertyInt64(c, unhandled, length - 1));
+    JS_SetLength(c, unhandled, length - 2);
+    return;
+  }
+}
+
+/* Runs all jobs; an exception or a rejection that nobody handles ends the process. */
+static void run_jobs(void) {
+  JSContext *of;
+  int result;
+  while ((result = JS_ExecutePendingJob(runtime, &of)) > 0) {
+  }
+  if (result < 0) die();
+  int64_t length = 0;
+  JS_GetLength(ctx, unhandled, &length);
+  if (length) die_of(JS_GetPropertyInt64(ctx, unhandled, 1));
+}
+
+/* ---- arguments and results ---- */
+
+#define FUNCTION(name) static JSValue js_##name(JSContext *c, JSValueConst this, int argc, JSValueConst *a)
+
+static JSValue new_pid(JSContext *c, const uint8_t *bytes) {
+  JSValue pid = JS_NewUint8ArrayCopy(c, bytes, 16);
+  if (!JS_IsException(pid)) JS_SetPrototype(c, pid, pid_prototype);
+  return pid;
+}
+
+/* Copies a pid; -1 with an exception if the value is none. */
+static int pid_of(JSContext *c, JSValueConst value, uint8_t *pid) {
+  bytes_of b;
+  if (JS_IsString(value) || bytes_begin(c, &b, value) || b.length != 16) {
+    JS_FreeValue(c, JS_GetException(c));
+    JS_ThrowTypeError(c, "expected a pid: 16 bytes");
+    return -1;
+  }
+  memcpy(pid, b.bytes, 16);
+  return 0;
+}
+
+static int pid_or_none(JSContext *c, JSValueConst value, uint8_t *pid) {
+  return JS_IsUndefined(value) || JS_IsNull(value) ? 1 : pid_of(c, value, pid);
+}
+
+static JSValue number(JSContext *c, int64_t n) { return JS_NewInt64(c, n); }
+static JSValue reference_or(JSContext *c, int32_t code, int64_t reference) {
+  return code < 0 ? number(c, code) : JS_NewBigInt64(c, reference);
+}
+static JSValue pid_or(JSContext *c, int32_t code, const uint8_t *pid) {
+  return code < 0 ? number(c, code) : new_pid(c, pid);
+}
+
+/* Begins with bytes and an encoded value that end when the block ends. */
+#define WITH_BYTES(b, value)                                                                                           \
+  bytes_of b;                                                                                                          \
+  if (bytes_begin(c, &b, value)) return JS_EXCEPTION
+#define WITH_PID(p, value)                                                                                             \
+  uint8_t p[16];                                                                                                       \
+  if (pid_of(c, value, p)) return JS_EXCEPTION
+#define WITH_UINT(n, value)                                                                                            \
+  uint32_t n;                                                                                                          \
+  if (JS_ToUint32(c, &n, value)) return JS_EXCEPTION
+#define WITH_TIME(n, value)                                                                                            \
+  int64_t n;                                                                                                           \
+  if (JS_ToInt64(c, &n, value)) return JS_EXCEPTION
+#define WITH_REFERENCE(n, value)                                                                                       \
+  int64_t n;                                                                                                           \
+  if (JS_ToBigInt64(c, &n, value)) return JS_EXCEPTION
+#define WITH_VALUE(w, value)                                                                                           \
+  writer w;                                                                                                            \
+  writer_begin(&w);                                                                                                    \
+  if (codec_encode(c, &w, value)) {                                                                                    \
+    writer_end(&w);                                                                                                    \
+    return JS_EXCEPTION;                                                                                               \
+  }
+
+/* A payload: a value as MessagePack, or bytes as they are if `raw` is true. */
+typedef struct {
+  int raw;
+  writer w;
+  bytes_of b;
+  const uint8_t *bytes;
+  uint32_t length;
+} content;
+
+static int content_begin(JSContext *c, content *x, JSValueConst value, JSValueConst raw) {
+  x->raw = JS_ToBool(c, raw);
+  if (x->raw) {
+    if (bytes_begin(c, &x->b, value)) return -1;
+    x->bytes = x->b.bytes;
+    x->length = (uint32_t)x->b.length;
+    return 0;
+  }
+  writer_begin(&x->w);
+  if (codec_encode(c, &x->w, value)) {
+    writer_end(&x->w);
+    return -1;
+  }
+  x->bytes = x->w.bytes;
+  x->length = (uint32_t)x->w.length;
+  return 0;
+}
+
+static void content_end(JSContext *c, content *x) {
+  if (x->raw) bytes_end(c, &x->b);
+  else writer_end(&x->w);
+}
+#define WITH_CONTENT(x, value, raw)                                                                                    \
+  content x;                                                                                                           \
+  if (content_begin(c, &x, value, raw)) return JS_EXCEPTION
+
+/* ---- messages ---- */
+
+static void forget_payload(void) {
+  free(long_payload);
+  long_payload = payload = NULL;
+}
+
+static void refuse_header(const char *why) {
+  host_reply(header.sender, header.reference, TAG_REFUSED, why, (uint32_t)strlen(why));
+}
+
+static void say_dropped(void) {
+  char text[96];
+  strcpy(text, "dropped a message of ");
+  char digits[12];
+  int n = 0;
+  for (uint32_t v = header.length; v || !n; v /= 10) digits[n++] = (char)('0' + v % 10);
+  size_t at = strlen(text);
+  while (n) text[at++] = digits[--n];
+  strcpy(text + at, " bytes: the process has no memory for it");
+  log_text(LOG_ERROR, text);
+}
+
+/* What the C library has kept of the start, in which there are no folders and no environment. */
+void __wasilibc_reset_preopens(void);
+static void forget_start(void) { __wasilibc_reset_preopens(); }
+
+static uint8_t buffer[512];
+
+/* Receives; a message for which there is no memory is dropped, or arrives without its payload if
+   something waits for it. */
+static int32_t receive(int64_t timeout, int32_t mode, int64_t key) {
+  forget_payload();
+  dropped = 0;
+  for (;;) {
+    header.size = sizeof header;
+    int32_t code = host_receive(&header, buffer, sizeof buffer, timeout, mode, key);
+    payload = buffer;
+    if (!code && header.kind == KIND_INIT) forget_start();
+    if (code != CODE_TOO_BIG) return code;
+    uint32_t length = header.length;
+    long_payload = malloc(length);
+    header.size = sizeof header;
+    if (long_payload) {
+      payload = long_payload;
+      return host_receive(&header, payload, length, 0, mode, key);
+    }
+    code = host_receive(&header, buffer, 0, 0, mode | RECEIVE_TRUNCATE, key);
+    if (code) return code;
+    say_dropped();
+    dropped = 1;
+    if (header.kind == KIND_REQUEST) refuse_header("the receiver has no memory for a request of this size");
+    else if (header.kind != KIND_MESSAGE && header.kind != KIND_TIMER) {
+      header.length = 0;
+      return 0;
+    }
+  }
+}
+
+/* receive(timeout, mode, key): the kind, or a code. The key is a tag, a pid, or references. */
+FUNCTION(receive) {
+  WITH_TIME(timeout, a[0]);
+  WITH_UINT(mode, a[1]);
+  static int64_t references[MAX_REFERENCES];
+  uint8_t pid[16];
+  int64_t key = 0;
+  if (mode == RECEIVE_TAG) {
+    WITH_UINT(tag, a[2]);
+    key = tag;
+  } else if (mode == RECEIVE_SENDER) {
+    if (pid_of(c, a[2], pid)) return JS_EXCEPTION;
+    key = (int64_t)(uintptr_t)pid;
+  } else if (mode == RECEIVE_REFERENCES) {
+    int64_t count;
+    if (JS_GetLength(c, a[2], &count)) return JS_EXCEPTION;
+    if (count > MAX_REFERENCES) count = MAX_REFERENCES;
+    for (int64_t i = 0; i < count; i++) {
+      JSValue one = JS_GetPropertyInt64(c, a[2], i);
+      int failed = JS_ToBigInt64(c, &references[i], one);
+      JS_FreeValue(c, one);
+      if (failed) return JS_EXCEPTION;
+    }
+    key = (int64_t)((uint64_t)count << 32 | (uintptr_t)references);
+  }
+  int32_t code = receive(timeout, (int32_t)mode, key);
+  memset(references, 0, sizeof references);
+  return number(c, code ? code : (int64_t)header.kind);
+}
+
+FUNCTION(sender) { return new_pid(c, header.sender); }
+FUNCTION(reference) { return JS_NewBigInt64(c, header.reference); }
+FUNCTION(tag) { return JS_NewUint32(c, header.tag); }
+FUNCTION(reason) { return JS_NewInt32(c, header.reason); }
+FUNCTION(length) { return JS_NewUint32(c, header.length); }
+FUNCTION(dropped) { return JS_NewBool(c, dropped); }
+FUNCTION(text) { return JS_NewStringLen(c, (const char *)payload, header.length); }
+FUNCTION(bytes) { return JS_NewUint8ArrayCopy(c, payload, header.length); }
+/* Throws if the payload is not MessagePack. None at all is undefined. */
+FUNCTION(value) {
+  if (!header.length) return JS_UNDEFINED;
+  return codec_decode(c, payload, header.length, NULL);
+}
+FUNCTION(forget) {
+  forget_payload();
+  return JS_UNDEFINED;
+}
+FUNCTION(encode) {
+  WITH_VALUE(w, a[0]);
+  JSValue v = JS_NewUint8ArrayCopy(c, w.bytes, w.length);
+  writer_end(&w);
+  return v;
+}
+/* decode(bytes, front): the value; with `front` an array of it and of the bytes it took. */
+FUNCTION(decode) {
+  WITH_BYTES(b, a[0]);
+  size_t used;
+  int front = argc > 1 && JS_ToBool(c, a[1]);
+  JSValue v = codec_decode(c, b.bytes, b.length, front ? &used : NULL);
+  bytes_end(c, &b);
+  if (!front || JS_IsException(v)) return v;
+  JSValue pair = JS_NewArray(c);
+  JS_SetPropertyUint32(c, pair, 0, v);
+  JS_SetPropertyUint32(c, pair, 1, JS_NewInt64(c, (int64_t)used));
+  return pair;
+}
+/* codec(Extension, entriesOrMap, Pid.prototype) */
+FUNCTION(codec) {
+  extension_class = JS_DupValue(c, a[0]);
+  entries_of_map = JS_DupValue(c, a[1]);
+  pid_prototype = JS_DupValue(c, a[2]);
+  return JS_UNDEFINED;
+}
+
+/* send(to, value, tag, raw) */
+FUNCTION(send) {
+  WITH_PID(to, a[0]);
+  WITH_UINT(tag, a[2]);
+  WITH_CONTENT(x, a[1], a[3]);
+  int32_t code = host_send(to, tag, x.bytes, x.length);
+  content_end(c, &x);
+  return number(c, code);
+}
+/* request(to, value, tag, raw): the reference */
+FUNCTION(request) {
+  WITH_PID(to, a[0]);
+  WITH_UINT(tag, a[2]);
+  WITH_CONTENT(x, a[1], a[3]);
+  int64_t reference = 0;
+  int32_t code = host_request(to, tag, x.bytes, x.length, &reference);
+  content_end(c, &x);
+  return reference_or(c, code, reference);
+}
+/* reply(to, reference, value, tag, raw) */
+FUNCTION(reply) {
+  WITH_PID(to, a[0]);
+  WITH_REFERENCE(reference, a[1]);
+  WITH_UINT(tag, a[3]);
+  WITH_CONTENT(x, a[2], a[4]);
+  int32_t code = host_reply(to, reference, tag, x.bytes, x.length);
+  content_end(c, &x);
+  return number(c, code);
+}
+/* sendAfter(to, value, tag, raw, delay): the reference */
+FUNCTION(sendAfter) {
+  WITH_PID(to, a[0]);
+  WITH_UINT(tag, a[2]);
+  WITH_TIME(delay, a[4]);
+  WITH_CONTENT(x, a[1], a[3]);
+  int64_t reference = 0;
+  int32_t code = host_send_after(to, tag, x.bytes, x.length, delay, &reference);
+  content_end(c, &x);
+  return reference_or(c, code, reference);
+}
+FUNCTION(cancelTimer) {
+  WITH_REFERENCE(reference, a[0]);
+  return number(c, host_cancel_timer(reference));
+}
+FUNCTION(sleep) {
+  WITH_TIME(time, a[0]);
+  return number(c, host_sleep(time));
+}
+/* publish(group, value, tag, raw) */
+FUNCTION(publish) {
+  WITH_UINT(tag, a[2]);
+  WITH_BYTES(group, a[0]);
+  content x;
+  if (content_begin(c, &x, a[1], a[3])) {
+    bytes_end(c, &group);
+    return JS_EXCEPTION;
+  }
+  int32_t code = host_publish(group.bytes, (uint32_t)group.length, tag, x.bytes, x.length);
+  content_end(c, &x);
+  bytes_end(c, &group);
+  return number(c, code);
+}
+
+/* ---- processes ---- */
+
+/* spawn(module, args, options, grants): the pid and the monitor's reference, or a code and maybe a
+   pid. `options` are the bytes of the structure, whose pointers are written here. */
+FUNCTION(spawn) {
+  WITH_VALUE(arguments, a[1]);
+  bytes_of module, options, grants;
+  int failed = bytes_begin(c, &module, a[0]);
+  failed |= bytes_begin(c, &options, a[2]);
+  failed |= bytes_begin(c, &grants, a[3]);
+  uint8_t structure[OPTIONS_SIZE] = {0};
+  uint8_t pid[16] = {0};
+  int64_t reference = 0;
+  int32_t code = CODE_BAD_ARGUMENT;
+  if (!failed && options.length == OPTIONS_SIZE) {
+    memcpy(structure, options.bytes, OPTIONS_SIZE);
+    uint32_t place[2] = {grants.length ? (uint32_t)(uintptr_t)grants.bytes : 0, (uint32_t)grants.length};
+    memcpy(structure + OPTIONS_GRANTS, place, 8);
+    int nothing = JS_IsUndefined(a[1]);
+    code = host_spawn(module.bytes, (uint32_t)module.length, arguments.bytes,
+                      nothing ? 0 : (uint32_t)arguments.length, structure, pid, &reference);
+  }
+  bytes_end(c, &module);
+  bytes_end(c, &options);
+  bytes_end(c, &grants);
+  writer_end(&arguments);
+  if (failed) return JS_EXCEPTION;
+  if (code < 0) return number(c, code);
+  JSValue pair = JS_NewArray(c);
+  JS_SetPropertyUint32(c, pair, 0, new_pid(c, pid));
+  JS_SetPropertyUint32(c, pair, 1, JS_NewBigInt64(c, reference));
+  return pair;
+}
+FUNCTION(startSupervisor) {
+  WITH_VALUE(w, a[0]);
+  uint8_t pid[16];
+  int32_t code = host_supervisor_start(w.bytes, (uint32_t)w.length, pid);
+  writer_end(&w);
+  return pid_or(c, code, pid);
+}
+FUNCTION(initAck) {
+  WITH_UINT(status, a[0]);
+  WITH_BYTES(b, a[1]);
+  int32_t code = host_init_ack((int32_t)status, b.bytes, (uint32_t)b.length);
+  bytes_end(c, &b);
+  return number(c, code);
+}
+FUNCTION(exit) {
+  WITH_UINT(code, a[0]);
+  WITH_BYTES(b, a[1]);
+  host_exit((int32_t)code, b.bytes, (uint32_t)b.length);
+  __builtin_trap();
+}
+FUNCTION(exitProcess) {
+  WITH_PID(pid, a[0]);
+  WITH_UINT(code, a[1]);
+  WITH_BYTES(b, a[2]);
+  int32_t result = host_exit_process(pid, (int32_t)code, b.bytes, (uint32_t)b.length);
+  bytes_end(c, &b);
+  return number(c, result);
+}
+FUNCTION(kill) {
+  WITH_PID(pid, a[0]);
+  return number(c, host_kill(pid));
+}
+FUNCTION(link) {
+  WITH_PID(pid, a[0]);
+  return number(c, host_link(pid));
+}
+FUNCTION(unlink) {
+  WITH_PID(pid, a[0]);
+  return number(c, host_unlink(pid));
+}
+FUNCTION(monitor) {
+  WITH_PID(pid, a[0]);
+  int64_t reference = 0;
+  return reference_or(c, host_monitor(pid, &reference), reference);
+}
+FUNCTION(demonitor) {
+  WITH_REFERENCE(reference, a[0]);
+  return number(c, host_demonitor(reference, DEMONITOR_FLUSH));
+}
+FUNCTION(trapExit) { return number(c, host_trap_exit(JS_ToBool(c, a[0]))); }
+FUNCTION(setPriority) {
+  WITH_UINT(priority, a[0]);
+  return number(c, host_set_priority((int32_t)priority));
+}
+FUNCTION(register) {
+  WITH_PID(pid, a[1]);
+  WITH_BYTES(b, a[0]);
+  int32_t code = host_register(b.bytes, (uint32_t)b.length, pid);
+  bytes_end(c, &b);
+  return number(c, code);
+}
+FUNCTION(unregister) {
+  WITH_BYTES(b, a[0]);
+  int32_t code = host_unregister(b.bytes, (uint32_t)b.length);
+  bytes_end(c, &b);
+  return number(c, code);
+}
+FUNCTION(whereis) {
+  WITH_BYTES(b, a[0]);
+  uint8_t pid[16];
+  int32_t code = host_whereis(b.bytes, (uint32_t)b.length, pid);
+  bytes_end(c, &b);
+  return pid_or(c, code, pid);
+}
+/* monitorName(name): the pid and the reference */
+FUNCTION(monitorName) {
+  WITH_BYTES(b, a[0]);
+  uint8_t pid[16];
+  int64_t reference = 0;
+  int32_t code = host_monitor_name(b.bytes, (uint32_t)b.length, pid, &reference);
+  bytes_end(c, &b);
+  if (code < 0) return number(c, code);
+  JSValue pair = JS_NewArray(c);
+  JS_SetPropertyUint32(c, pair, 0, new_pid(c, pid));
+  JS_SetPropertyUint32(c, pair, 1, JS_NewBigInt64(c, reference));
+  return pair;
+}
+FUNCTION(self) {
+  uint8_t pid[16];
+  return pid_or(c, host_self(pid), pid);
+}
+FUNCTION(groupJoin) {
+  WITH_PID(pid, a[1]);
+  WITH_BYTES(b, a[0]);
+  int32_t code = host_group_join(b.bytes, (uint32_t)b.length, pid);
+  bytes_end(c, &b);
+  return number(c, code);
+}
+FUNCTION(groupLeave) {
+  WITH_PID(pid, a[1]);
+  WITH_BYTES(b, a[0]);
+  int32_t code = host_group_leave(b.bytes, (uint32_t)b.length, pid);
+  bytes_end(c, &b);
+  return number(c, code);
+}
+FUNCTION(groupMembers) {
+  WITH_BYTES(b, a[0]);
+  uint8_t *pids = NULL;
+  int32_t fit = 0, count;
+  /* Again if there are more than fit: it may have grown since. */
+  while ((count = host_group_members(b.bytes, (uint32_t)b.length, pids, (uint32_t)fit)) > fit) {
+    free(pids);
+    pids = malloc((size_t)count * 16);
+    if (!pids) {
+      bytes_end(c, &b);
+      return JS_ThrowOutOfMemory(c);
+    }
+    fit = count;
+  }
+  bytes_end(c, &b);
+  JSValue list = count < 0 ? number(c, count) : JS_NewArray(c);
+  for (int32_t i = 0; i < count; i++) JS_SetPropertyUint32(c, list, (uint32_t)i, new_pid(c, pids + 16 * i));
+  free(pids);
+  return list;
+}
+
+/* ---- log, time, random numbers, configuration ---- */
+
+FUNCTION(log) {
+  WITH_UINT(level, a[0]);
+  WITH_BYTES(b, a[1]);
+  int32_t code = host_log((int32_t)level, b.bytes, (uint32_t)b.length);
+  bytes_end(c, &b);
+  return number(c, code);
+}
+FUNCTION(clock) {
+  WITH_UINT(which, a[0]);
+  return JS_NewBigInt64(c, host_clock((int32_t)which));
+}
+FUNCTION(info) {
+  WITH_UINT(what, a[0]);
+  return number(c, host_info((int32_t)what));
+}
+/* Random bytes into an array; 65,536 at once is what the host gives. */
+FUNCTION(randomInto) {
+  WITH_BYTES(b, a[0]);
+  for (size_t at = 0; at < b.length; at += 65536) {
+    size_t n = b.length - at < 65536 ? b.length - at : 65536;
+    if (host_random((uint8_t *)b.bytes + at, (uint32_t)n)) return JS_ThrowInternalError(c, "no random bytes");
+  }
+  return JS_DupValue(c, a[0]);
+}
+/* Math.random: xorshift64*, seeded at the first use in a process and not in the base. */
+static uint64_t random_state;
+FUNCTION(random) {
+  if (!seeded) {
+    if (host_random(&random_state, 8)) return JS_ThrowInternalError(c, "no random bytes");
+    random_state |= 1;
+    seeded = 1;
+  }
+  random_state ^= random_state >> 12;
+  random_state ^= random_state << 25;
+  random_state ^= random_state >> 27;
+  return JS_NewFloat64(c, (double)((random_state * 0x2545f4914f6cdd1dULL) >> 11) / 9007199254740992.0);
+}
+FUNCTION(utf8) {
+  WITH_BYTES(b, a[0]);
+  JSValue v = JS_NewUint8ArrayCopy(c, b.bytes, b.length);
+  bytes_end(c, &b);
+  return v;
+}
+FUNCTION(fromUtf8) {
+  WITH_BYTES(b, a[0]);
+  JSValue v = JS_NewStringLen(c, (const char *)b.bytes, b.length);
+  bytes_end(c, &b);
+  return v;
+}
+
+/* What a host call fetches whose result is a length, and that writes if it fits. */
+typedef int32_t fetch(void *with, void *into, uint32_t capacity);
+static JSValue fetched(JSContext *c, fetch *f, void *with, int as_value) {
+  uint8_t here[256], *into = here;
+  uint32_t capacity = sizeof here;
+  int32_t length;
+  while ((length = f(with, into, capacity)) > (int32_t)capacity) {
+    if (into != here) free(into);
+    capacity = (uint32_t)length;
+    into = malloc(capacity);
+    if (!into) return JS_ThrowOutOfMemory(c);
+  }
+  JSValue v = length == CODE_EMPTY ? JS_UNDEFINED
+              : length < 0 && as_value ? JS_ThrowPlainError(c, "the host answers %d", (int)length)
+              : length < 0         ? number(c, length)
+              : as_value           ? codec_decode(c, into, (size_t)length, NULL)
+                                   : JS_NewUint8ArrayCopy(c, into, (size_t)length);
+  if (into != here) free(into);
+  return v;
+}
+static int32_t fetch_config(void *with, void *into, uint32_t capacity) {
+  bytes_of *key = with;
+  return host_config(key->bytes, (uint32_t)key->length, into, capacity);
+}
+FUNCTION(config) {
+  WITH_BYTES(b, a[0]);
+  JSValue v = fetched(c, fetch_config, &b, 1);
+  bytes_end(c, &b);
+  return v;
+}
+
+/* ---- tables ---- */
+
+typedef struct {
+  int64_t table;
+  bytes_of key;
+} row;
+static int32_t fetch_row(void *with, void *into, uint32_t capacity) {
+  row *r = with;
+  return host_table_get(r->table, r->key.bytes, (uint32_t)r->key.length, into, capacity);
+}
+static int32_t fetch_next(void *with, void *into, uint32_t capacity) {
+  row *r = with;
+  return host_table_next(r->table, r->key.bytes, (uint32_t)r->key.length, into, capacity);
+}
+#define WITH_ROW(r)                                                                                                    \
+  row r;                                                                                                               \
+  if (JS_ToBigInt64(c, &r.table, a[0]) || bytes_begin(c, &r.key, a[1])) return JS_EXCEPTION
+
+FUNCTION(tableNew) {
+  WITH_UINT(access, a[1]);
+  WITH_BYTES(b, a[0]);
+  int64_t table = 0;
+  int32_t code = host_table_new(b.bytes, (uint32_t)b.length, (int32_t)access, &table);
+  bytes_end(c, &b);
+  return reference_or(c, code, table);
+}
+FUNCTION(tableFind) {
+  WITH_BYTES(b, a[0]);
+  int64_t table = 0;
+  int32_t code = host_table_find(b.bytes, (uint32_t)b.length, &table);
+  bytes_end(c, &b);
+  return reference_or(c, code, table);
+}
+/* tablePut(table, key, bytes, flags) */
+FUNCTION(tablePut) {
+  WITH_UINT(flags, a[3]);
+  WITH_ROW(r);
+  bytes_of b;
+  if (bytes_begin(c, &b, a[2])) {
+    bytes_end(c, &r.key);
+    return JS_EXCEPTION;
+  }
+  int32_t code = host_table_put(r.table, r.key.bytes, (uint32_t)r.key.length, b.bytes, (uint32_t)b.length, (int32_t)flags);
+  bytes_end(c, &b);
+  bytes_end(c, &r.key);
+  return number(c, code);
+}
+FUNCTION(tableGet) {
+  WITH_ROW(r);
+  JSValue v = fetched(c, fetch_row, &r, 0);
+  bytes_end(c, &r.key);
+  return v;
+}
+FUNCTION(tableNext) {
+  WITH_ROW(r);
+  JSValue v = fetched(c, fetch_next, &r, 0);
+  bytes_end(c, &r.key);
+  return v;
+}
+FUNCTION(tableDelete) {
+  WITH_ROW(r);
+  int32_t code = host_table_delete(r.table, r.key.bytes, (uint32_t)r.key.length);
+  bytes_end(c, &r.key);
+  return number(c, code);
+}
+FUNCTION(tableAdd) {
+  WITH_REFERENCE(amount, a[2]);
+  WITH_ROW(r);
+  int64_t sum = 0;
+  int32_t code = host_table_add(r.table, r.key.bytes, (uint32_t)r.key.length, amount, &sum);
+  bytes_end(c, &r.key);
+  return reference_or(c, code, sum);
+}
+FUNCTION(tableInfo) {
+  WITH_REFERENCE(table, a[0]);
+  WITH_UINT(what, a[1]);
+  return number(c, host_table_info(table, (int32_t)what));
+}
+FUNCTION(tableHeir) {
+  WITH_REFERENCE(table, a[0]);
+  WITH_UINT(tag, a[2]);
+  uint8_t pid[16];
+  int none = pid_or_none(c, a[1], pid);
+  if (none < 0) return JS_EXCEPTION;
+  return number(c, host_table_heir(table, none ? NULL : pid, tag));
+}
+FUNCTION(tableGive) {
+  WITH_REFERENCE(table, a[0]);
+  WITH_UINT(tag, a[2]);
+  WITH_PID(pid, a[1]);
+  return number(c, host_table_give(table, pid, tag));
+}
+FUNCTION(tableEnd) {
+  WITH_REFERENCE(table, a[0]);
+  return number(c, host_table_end(table));
+}
+
+/* ---- files and environment ---- */
+
+static JSValue system_error(JSContext *c, const char *what, const char *path) {
+  int number_of = errno;
+  JSValue error = JS_NewPlainError(c, "%s%s%s: %s", what, path ? " " : "", path ? path : "", strerror(number_of));
+  JS_SetPropertyStr(c, error, "errno", JS_NewInt32(c, number_of));
+  return JS_Throw(c, error);
+}
+/* open(path, flags): 0 read, 1 write anew, 2 append, 3 read and write */
+FUNCTION(open) {
+  static const int flags_of[] = {O_RDONLY, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND, O_RDWR | O_CREAT};
+  WITH_UINT(how, a[1]);
+  const char *path = JS_ToCString(c, a[0]);
+  if (!path) return JS_EXCEPTION;
+  int fd = open(path, flags_of[how & 3], 0666);
+  JSValue v = fd < 0 ? system_error(c, "could not open", path) : number(c, fd);
+  JS_FreeCString(c, path);
+  return v;
+}
+/* read(fd, most): the bytes, none at the end */
+FUNCTION(read) {
+  WITH_UINT(fd, a[0]);
+  WITH_UINT(most, a[1]);
+  uint8_t *into = malloc(most);
+  if (!into) return JS_ThrowOutOfMemory(c);
+  ssize_t n = read((int)fd, into, most);
+  JSValue v = n < 0 ? system_error(c, "could not read", NULL) : JS_NewUint8ArrayCopy(c, into, (size_t)n);
+  free(into);
+  return v;
+}
+FUNCTION(write) {
+  WITH_UINT(fd, a[0]);
+  WITH_BYTES(b, a[1]);
+  ssize_t n = 0;
+  for (size_t at = 0; at < b.length; at += (size_t)n) {
+    n = write((int)fd, b.bytes + at, b.length - at);
+    if (n <= 0) break;
+  }
+  JSValue v = n < 0 ? system_error(c, "could not write", NULL) : JS_UNDEFINED;
+  bytes_end(c, &b);
+  return v;
+}
+FUNCTION(seek) {
+  WITH_UINT(fd, a[0]);
+  WITH_TIME(to, a[1]);
+  off_t at = lseek((int)fd, to, SEEK_SET);
+  return at < 0 ? system_error(c, "could not seek", NULL) : number(c, at);
+}
+FUNCTION(close) {
+  WITH_UINT(fd, a[0]);
+  return close((int)fd) ? system_error(c, "could not close", NULL) : JS_UNDEFINED;
+}
+FUNCTION(fileSize) {
+  WITH_UINT(fd, a[0]);
+  struct stat st;
+  return fstat((int)fd, &st) ? system_error(c, "could not look at the file", NULL) : number(c, st.st_size);
+}
+FUNCTION(env) {
+  const char *name = JS_ToCString(c, a[0]);
+  if (!name) return JS_EXCEPTION;
+  const char *found = getenv(name);
+  JSValue v = found ? JS_NewString(c, found) : JS_UNDEFINED;
+  JS_FreeCString(c, name);
+  return v;
+}
+
+/* Waits on the stack for the reply: call(to, value, tag, raw, timeout), a kind or a code. */
+FUNCTION(call) {
+  WITH_PID(to, a[0]);
+  WITH_UINT(tag, a[2]);
+  WITH_TIME(timeout, a[4]);
+  WITH_CONTENT(x, a[1], a[3]);
+  forget_payload();
+  dropped = 0;
+  header.size = sizeof header;
+  int32_t code = host_call(to, tag, x.bytes, x.length, &header, buffer, sizeof buffer, timeout);
+  content_end(c, &x);
+  payload = buffer;
+  if (code == CODE_TOO_BIG) {
+    static int64_t reference;
+    reference = header.reference;
+    code = receive(0, RECEIVE_REFERENCE, reference);
+    reference = 0;
+  } else if (code) {
+    header.length = 0;
+  }
+  return number(c, code ? code : (int64_t)header.kind);
+}
+
+/* Whether a promise settled: 0 pending, 1 fulfilled, 2 rejected. */
+FUNCTION(stateOf) { return JS_NewInt32(c, (int)JS_PromiseState(c, a[0])); }
+
+FUNCTION(start) {
+  JS_FreeValue(c, actor);
+  actor = JS_DupValue(c, a[0]);
+  return JS_UNDEFINED;
+}
+
+static const struct {
+  const char *name;
+  JSCFunction *function;
+  int arguments;
+} functions[] = {
+#define F(name, arguments) {#name, js_##name, arguments}
+    F(receive, 3),    F(sender, 0),     F(reference, 0),   F(tag, 0),        F(reason, 0),      F(length, 0),
+    F(dropped, 0),    F(text, 0),       F(bytes, 0),       F(value, 0),      F(forget, 0),      F(encode, 1),
+    F(decode, 2),     F(codec, 3),      F(send, 4),        F(request, 4),    F(reply, 5),       F(sendAfter, 5),
+    F(cancelTimer, 1), F(sleep, 1),     F(publish, 4),     F(spawn, 4),      F(startSupervisor, 1), F(initAck, 2),
+    F(exit, 2),       F(exitProcess, 3), F(kill, 1),       F(link, 1),       F(unlink, 1),      F(monitor, 1),
+    F(demonitor, 1),  F(trapExit, 1),   F(setPriority, 1), F(register, 2),   F(unregister, 1),  F(whereis, 1),
+    F(monitorName, 1), F(self, 0),      F(groupJoin, 2),   F(groupLeave, 2), F(groupMembers, 1), F(log, 2),
+    F(clock, 1),      F(info, 1),       F(randomInto, 1),  F(random, 0),     F(utf8, 1),        F(fromUtf8, 1),
+    F(config, 1),     F(tableNew, 2),   F(tableFind, 1),   F(tablePut, 4),   F(tableGet, 2),    F(tableNext, 2),
+    F(tableDelete, 2), F(tableAdd, 3),  F(tableInfo, 2),   F(tableHeir, 3),  F(tableGive, 3),   F(tableEnd, 1),
+    F(open, 2),       F(read, 2),       F(write, 2),       F(seek, 2),       F(close, 1),       F(fileSize, 1),
+    F(env, 1),        F(call, 5),       F(stateOf, 1),     F(start, 1),
+};
+
+/* ---- the exports ---- */
+
+static JSValue method(const char *name, int count, JSValueConst *arguments) {
+  JSValue f = JS_GetPropertyStr(ctx, actor, name);
+  JSValue result = JS_Call(ctx, f, actor, count, arguments);
+  JS_FreeValue(ctx, f);
+  return result;
+}
+
+EXPORT(warm_up) void warm_up(void) {
+  runtime = JS_NewRuntime();
+  JS_SetMaxStackSize(runtime, STACK_FOR_SCRIPTS);
+  ctx = JS_NewContext(runtime);
+  unhandled = JS_NewArray(ctx);
+  JS_SetHostPromiseRejectionTracker(runtime, tracker, NULL);
+  JSValue engine = JS_NewObject(ctx), global = JS_GetGlobalObject(ctx);
+  for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+    JS_SetPropertyStr(ctx, engine, functions[i].name,
+                      JS_NewCFunction(ctx, functions[i].function, functions[i].name, functions[i].arguments));
+  JS_SetPropertyStr(ctx, global, "exuviaEngine", engine);
+  JS_FreeValue(ctx, global);
+  if (!exuvia_script.length) {
+    log_text(LOG_ERROR, "this is the engine alone: build an actor with `exuvia-js build`");
+    __builtin_trap();
+  }
+  JSValue result = JS_Eval(ctx, exuvia_script.text, exuvia_script.length - 1, "script", JS_EVAL_TYPE_GLOBAL);
+  if (JS_IsException(result)) {
+    describe(JS_GetException(ctx), log_error);
+    die();
+  }
+  JS_FreeValue(ctx, result);
+  run_jobs();
+  JSValue step = JS_IsUndefined(actor) ? JS_UNDEFINED : JS_GetPropertyStr(ctx, actor, "step");
+  int started = JS_IsFunction(ctx, step);
+  JS_FreeValue(ctx, step);
+  if (!started) {
+    log_text(LOG_ERROR, "the script starts no actor: call `actor({...})` at its top");
+    __builtin_trap();
+  }
+  /* What is first used at a message is made here, so that all processes share it. */
+  JS_FreeValue(ctx, method("warmUp", 0, NULL));
+  run_jobs();
+  forget_payload();
+  memset(&header, 0, sizeof header);
+  memset(buffer, 0, sizeof buffer);
+  /* A collection sorts the list of objects: twice, and it stays as it is. */
+  JS_RunGC(runtime);
+  JS_RunGC(runtime);
+  /* Large values alone are no reason to collect: that touches the whole heap. */
+  JS_SetGCThreshold(runtime, heap_allocated() + GARBAGE_BETWEEN);
+  allocated_in_base = heap_allocated();
+}
+
+EXPORT(exuvia_schema) int32_t exuvia_schema(void) {
+  JSValue schema = JS_GetPropertyStr(ctx, actor, "schema");
+  int32_t n = 0;
+  if (JS_ToInt32(ctx, &n, schema)) die();
+  return n;
+}
+
+static size_t own(void) {
+  size_t all = heap_allocated();
+  return all > allocated_in_base ? all - allocated_in_base : 0;
+}
+
+/* Memory is made small: what is garbage goes, and what was in hand is zero. */
+static void rest(void) {
+  forget_payload();
+  memset(&header, 0, sizeof header);
+  memset(buffer, 0, sizeof buffer);
+  if (own() > 2 * alive_after_collection + GARBAGE_AT_REST) {
+    JS_RunGC(runtime);
+    alive_after_collection = own();
+  }
+}
+
+EXPORT(run) int32_t run(void) {
+  JS_UpdateStackTop(runtime);
+  for (;;) {
+    JSValue result = method("step", 0, NULL);
+    if (JS_IsException(result)) die();
+    int32_t answer = JS_VALUE_GET_INT(result);
+    run_jobs();
+    if (answer >= 0) {
+      rest();
+      return answer;
+    }
+  }
+}
+
+EXPORT(save) int32_t save(void) {
+  JS_UpdateStackTop(runtime);
+  JSValue state = method("save", 0, NULL);
+  writer w;
+  writer_begin(&w);
+  if (JS_IsException(state) || codec_encode(ctx, &w, state)) {
+    describe(JS_GetException(ctx), log_error);
+    return 1;
+  }
+  int32_t code = host_state_put(w.bytes, (uint32_t)w.length);
+  writer_end(&w);
+  JS_FreeValue(ctx, state);
+  return code;
+}
+
+/* Refused with a line in the log that says why; an exception that is no refusal traps. */
+EXPORT(load) int32_t load(int32_t schema, int32_t length) {
+  JS_UpdateStackTop(runtime);
+  forget_start();
+  uint8_t *bytes = malloc((size_t)length);
+  if (!bytes) {
+    log_text(LOG_ERROR, "no memory for the saved state");
+    return 1;
+  }
+  if (host_state_get(bytes, (uint32_t)length) != length) return 1;
+  JSValue arguments[2] = {JS_NewInt32(ctx, schema), codec_decode(ctx, bytes, (size_t)length, NULL)};
+  free(bytes);
+  if (JS_IsException(arguments[1])) {
+    describe(JS_GetException(ctx), log_error);
+    return 1;
+  }
+  JSValue result = method("load", 2, (JSValueConst *)arguments);
+  JS_FreeValue(ctx, arguments[1]);
+  if (JS_IsException(result)) {
+    JSValue exception = JS_GetException(ctx);
+    describe(exception, log_error);
+    die_of(exception);
+  }
+  run_jobs();
+  int32_t answer = JS_VALUE_GET_INT(result);
+  rest();
+  return answer;
+}
+
+/* For the build step: what the actor says of its messages, lines of JSON, and how long they are. */
+static const char *description;
+EXPORT(exuvia_describe) const char *exuvia_describe(void) {
+  JSValue text = method("protocol", 0, NULL);
+  if (JS_IsException(text)) die();
+  description = JS_ToCString(ctx, text);
+  JS_FreeValue(ctx, text);
+  return description;
+}
