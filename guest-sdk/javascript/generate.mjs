@@ -1,4 +1,4 @@
-// Writes engine/constants.h and src/constants.js from ../abi.json and the tags of ../io.md.
+// Writes engine/constants.h, src/constants.js and src/constants.d.ts from ../abi.json and the tags of ../io.md.
 // `node generate.mjs --check` writes nothing, and fails if one of them is stale.
 import { readFileSync, writeFileSync } from "node:fs";
 
@@ -76,8 +76,14 @@ const script = [
   "",
 ].join("\n");
 
+const types = script
+  .replace(/export const (\w+) = Object\.freeze\(\{\n/g, "export const $1: {\n")
+  .replace(/^\}\);$/gm, "};")
+  .replace(/^ {2}(\w+): (.*),$/gm, "  readonly $1: $2;")
+  .replace(/^export const OPTIONS.*$/m, "export const OPTIONS: { readonly [field: string]: number };");
+
 let stale = false;
-for (const [place, text] of [["engine/constants.h", header], ["src/constants.js", script]]) {
+for (const [place, text] of [["engine/constants.h", header], ["src/constants.js", script], ["src/constants.d.ts", types]]) {
   const file = new URL(place, here);
   let old = "";
   try {

@@ -59,10 +59,9 @@ class Ended extends Error {}
 
 /** A process of a module, alone: what it sends is kept, and what it is sent is handled at once. */
 export class TestProcess {
-  /** `module` is a file or bytes; `codec` encodes and decodes MessagePack as @msgpack/msgpack does. */
-  constructor(module, { memory = Infinity } = {}) {
+  /** `module` is a file or bytes. */
+  constructor(module) {
     const bytes = typeof module === "string" ? readFileSync(module) : module;
-    this.memory = memory;
     this.mailbox = [];
     this.sent = [];
     this.replies = [];
@@ -168,7 +167,7 @@ export class TestProcess {
     const pid = (out, bytes) => (new Uint8Array(this.kit.view().buffer, out, 16).set(bytes), 0);
     const take = (at, length) => this.kit.bytes(at, length);
     const send = (call) => (to, tag, at, length, ...rest) => {
-      const message = { call, to: take(to, 16), tag, payload: take(at, length) };
+      const message = { call, to: take(to, 16), tag: tag >>> 0, payload: take(at, length) };
       if (call === "send_after") message.delay = rest[0];
       this.sent.push(message);
       reference(rest.at(-1));
@@ -180,7 +179,7 @@ export class TestProcess {
       send: (to, tag, at, length) => send("send")(to, tag, at, length, 0),
       request: send("request"),
       send_after: send("send_after"),
-      reply: (to, ref, tag, at, length) => (this.replies.push({ to: take(to, 16), reference: ref, tag, payload: take(at, length) }), 0),
+      reply: (to, ref, tag, at, length) => (this.replies.push({ to: take(to, 16), reference: ref, tag: tag >>> 0, payload: take(at, length) }), 0),
       init_ack: (status, at, length) => ((this.acknowledged ??= { status, text: this.kit.text(at, length) }), 0),
       exit: (code, at, length) => {
         this.ended = { code, text: this.kit.text(at, length) };

@@ -2,6 +2,7 @@
 
 import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
+import { createRequire } from "node:module";
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { inject, place } from "./wasm.mjs";
@@ -42,7 +43,7 @@ const oneLine = (problem) => {
 export async function bundle(input, { define = {}, minify = false } = {}) {
   let esbuild;
   try {
-    esbuild = await import("esbuild");
+    esbuild = await import("esbuild").catch(() => import(createRequire(resolve("package.json")).resolve("esbuild")));
   } catch {
     throw new BuildError(`esbuild is missing: run \`npm install\` in ${sdk} or in your project`, 69);
   }
