@@ -4,7 +4,7 @@ import { host_init_ack, host_state_get, host_state_put } from "./host";
 import { Kind, Receive, Run } from "./constants";
 import { Decoder, Encoder, Fields, Slice, Type } from "./msgpack";
 import { Message, ROOM, leave, receiveMessage } from "./message";
-import { log } from "./log";
+import { log, setLoading } from "./log";
 import { tryBuffer } from "./runtime";
 
 /** What a process is. Make a class of it, and give one of it to `start`. */
@@ -138,7 +138,9 @@ function loadState(schema: i32, length: i32): i32 {
 }
 
 export function load(schema: i32, length: i32): i32 {
+  setLoading(true);
   const result = loadState(schema, length);
+  setLoading(false);
   leave();
   return result;
 }

@@ -18,6 +18,10 @@ export namespace log {
 @external("wasi_snapshot_preview1", "fd_write")
 declare function fd_write(fd: i32, parts: usize, count: i32, written: usize): i32;
 
+let loading: bool = false;
+/** While a state is loaded, what fails is shown by the last line of the log. */
+export function setLoading(on: bool): void { loading = on; }
+
 const PART: usize = memory.data(8);
 const WRITTEN: usize = memory.data(4);
 
@@ -30,7 +34,6 @@ export function abort(message: string | null, file: string | null, line: u32, co
   store<usize>(PART, changetype<usize>(text));
   store<i32>(PART, text.byteLength, 4);
   fd_write(2, PART, 1, WRITTEN);
-  // A failed `load` shows the last line at this level.
-  host_log(Level.ERROR, i32(changetype<usize>(text)), text.byteLength - 1);
+  if (loading) host_log(Level.ERROR, i32(changetype<usize>(text)), text.byteLength - 1);
   unreachable();
 }

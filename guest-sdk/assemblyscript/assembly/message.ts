@@ -88,7 +88,7 @@ export class Message extends Fields {
 }
 
 /** More than the payload that must be free, so that a handler can take it apart: texts have two bytes for each. */
-export const ROOM: usize = 3;
+export const ROOM: usize = 2;
 
 /** Receives; null if there is nothing. A message for which there is no memory is dropped, or arrives without payload if something waits for it. */
 export function receiveMessage(timeout: i64, mode: i32, key: i64): Message | null {

@@ -6,13 +6,15 @@ import { createRequire } from "node:module";
 import { dirname, relative, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { keepFunctionsOf } from "./keep-functions.mjs";
 
-const HELP = `Usage: exuvia-as build SCRIPT --out MODULE [--use NAME=VALUE]... [--protocol FILE] [--fast] [-- FLAGS OF ASC]
+const HELP = `Usage: exuvia-as build SCRIPT --out MODULE [--use NAME=VALUE]... [--protocol FILE] [--fast] [--inline] [-- FLAGS OF ASC]
 
   -o, --out FILE        the module
   -u, --use NAME=VALUE  an integer as a constant, as asc has it
       --protocol FILE   lines of JSON for \`exuvia describe\`, as section 2 of the ABI has them
-      --fast            without optimization, for development`;
+      --fast            without optimization, for development
+      --inline          your own functions are inlined too: backtraces do not name those`;
 const STACK_BYTES = 32768;
 
 const sdk = fileURLToPath(new URL("../", import.meta.url));
@@ -49,6 +51,7 @@ const { values, positionals } = parseArgs({
     out: { type: "string", short: "o" },
     use: { type: "string", short: "u", multiple: true, default: [] },
     protocol: { type: "string" },
+    inline: { type: "boolean", default: false },
     fast: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
@@ -59,11 +62,11 @@ if (values.help || command !== "build" || !script || !values.out) {
   process.exit(values.help ? 0 : 2);
 }
 
+keepFunctionsOf(script);
 const { main } = await compiler();
 // asc writes paths with its base in front: all are relative to where it was called.
 const base = process.cwd();
 const inSdk = (name) => relative(base, resolve(sdk, "assembly", name)).replaceAll("\\", "/");
-const inName = (file) => (file.startsWith("../") ? file : file);
 const temporary = `${values.out}.${process.pid}`;
 mkdirSync(dirname(resolve(values.out)), { recursive: true });
 const { error, stderr } = await main([
@@ -71,11 +74,12 @@ const { error, stderr } = await main([
   "--outFile", temporary,
   "--runtime", inSdk("runtime"),
   "--stackSize", String(STACK_BYTES),
-  "--use", `abort=${inName(inSdk("log"))}/abort`,
-  "--use", `seed=${inName(inSdk("process"))}/seed`,
+  "--use", `abort=${inSdk("log")}/abort`,
+  "--use", `seed=${inSdk("process")}/seed`,
   ...values.use.flatMap((use) => ["--use", use]),
   "--debug",
   "--enable", "bulk-memory",
+  ...(values.inline ? [] : ["--transform", fileURLToPath(new URL("keep-functions.mjs", import.meta.url))]),
   ...(values.fast ? [] : ["-O3", "--converge"]),
   ...(own < 0 ? [] : process.argv.slice(own + 1)),
 ]);

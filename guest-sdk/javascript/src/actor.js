@@ -106,6 +106,20 @@ function failed(context, error) {
   else warn(`a message was refused: ${error.message}`);
 }
 
+/** The payload as a value. The error of one that is none, or that does not fit, is for its sender. */
+function valueInHand() {
+  const length = engine.length();
+  try {
+    return engine.value();
+  } catch (error) {
+    if (!(error instanceof InternalError)) throw error;
+    engine.log(LOG.ERROR, `dropped a message of ${length} bytes: the process has no memory for it`);
+    throw new Error("the receiver has no memory for a message of this size");
+  } finally {
+    engine.forget();
+  }
+}
+
 function handleMessage(kind) {
   const context = new Context(kind);
   if (context.tag !== 0 && definition.message) {
@@ -116,11 +130,9 @@ function handleMessage(kind) {
   if (context.tag !== 0) return warn(`dropped a message with the tag ${context.tag}: the actor has no \`message\``);
   let value;
   try {
-    value = engine.value();
+    value = valueInHand();
   } catch (error) {
     return warn(`dropped a message: ${error.message}`);
-  } finally {
-    engine.forget();
   }
   const [name, parameters] = called(value);
   const handler = own(definition.messages, name);
@@ -149,11 +161,9 @@ function handleRequest() {
   }
   let value;
   try {
-    value = engine.value();
+    value = valueInHand();
   } catch (error) {
     return refuse(context, error.message);
-  } finally {
-    engine.forget();
   }
   const [name, parameters] = called(value);
   const handler = own(definition.requests, name);
