@@ -6,10 +6,10 @@ export {
   TAG_HTTP_REQUEST, TAG_HTTP_RESPONSE, TAG_HTTP_STREAM, TAG_SOCKET_ACCEPT, TAG_SOCKET_OPEN, TAG_SOCKET_TEXT,
   TAG_SOCKET_DATA, TAG_SOCKET_END, TAG_SOCKET_CLOSE, TAG_SOCKET_READ, TAG_REFUSED,
 } from "./constants";
-export { Message, Request } from "./message";
+export { Message, Outcome, Request } from "./message";
 export { Actor, start, stop, run, save, load, exuvia_abi } from "./actor";
 export {
-  self, send, sendBytes, sendAfter, cancelTimer, request, call, reply, refuse, receive, sleep, spawn, SpawnOptions, Spawned, Outcome,
+  self, send, sendBytes, sendAfter, cancelTimer, request, call, reply, refuse, receive, sleep, spawn, SpawnOptions, Spawned,
   link, unlink, monitor, demonitor, trapExit, exit, exitProcess, kill, setPriority, register, unregister, whereis,
   groupJoin, groupLeave, groupMembers, publish, config, info, clock, randomBytes, Table,
 } from "./process";

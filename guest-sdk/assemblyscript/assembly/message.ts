@@ -1,6 +1,6 @@
 // Messages: how they are received, read and answered.
 
-import { host_receive, host_reply } from "./host";
+import { host_call, host_receive, host_reply } from "./host";
 import { Code, Kind, Receive, TAG_REFUSED } from "./constants";
 import { Decoder, Encoder, Fields, Pid, Slice, Type, isText } from "./msgpack";
 import { log } from "./log";
@@ -14,6 +14,15 @@ const NO_BYTES: ArrayBuffer = new ArrayBuffer(0);
 /** A request that is replied to later: with `reply`, from any process that has it. It may be part of the state. */
 export class Request {
   constructor(readonly from: Pid, readonly reference: i64) {}
+  /** As a map, in the way of all SDKs: `from` and `reference`. */
+  write(into: Encoder): void { into.map(2).text("from").pid(this.from).text("reference").int(this.reference); }
+  /** Reads what `write` has written. */
+  static read(decoder: Decoder): Request {
+    const fields = new Fields(decoder.value());
+    const request = new Request(fields.pid("from"), fields.int("reference"));
+    if (!fields.isOk) decoder.fail(fields.error);
+    return request;
+  }
 }
 
 /** A message in hand. Its parameters are read by name, as `Fields` has them: what is wrong is in `error`. */
@@ -90,17 +99,21 @@ export class Message extends Fields {
 /** More than the payload that must be free, so that a handler can take it apart: texts have two bytes for each. */
 export const ROOM: usize = 2;
 
+/** The message that was written to the buffer. */
+function inBuffer(): Message {
+  const length = load<i32>(HEADER, 36);
+  const bytes = new ArrayBuffer(length);
+  memory.copy(changetype<usize>(bytes), BUFFER, length);
+  return new Message(Slice.of(bytes));
+}
+
 /** Receives; null if there is nothing. A message for which there is no memory is dropped, or arrives without payload if something waits for it. */
 export function receiveMessage(timeout: i64, mode: i32, key: i64): Message | null {
   while (true) {
     store<u32>(HEADER, 48);
     let code = host_receive(i32(HEADER), i32(BUFFER), SHORT, timeout, mode, key);
     const length = load<i32>(HEADER, 36);
-    if (code == Code.OK) {
-      const bytes = new ArrayBuffer(length);
-      memory.copy(changetype<usize>(bytes), BUFFER, length);
-      return new Message(Slice.of(bytes));
-    }
+    if (code == Code.OK) return inBuffer();
     if (code != Code.TOO_BIG) return null;
     const room = u32(length) < (1 << 28) ? ROOM * usize(length) : 1 << 30;
     const bytes = u32(length) < (1 << 30) ? tryBuffer(length, room) : null;
@@ -117,6 +130,43 @@ export function receiveMessage(timeout: i64, mode: i32, key: i64): Message | nul
     if (dropped.kind == Kind.REQUEST) dropped.refuse("the receiver has no memory for a request of this size");
     else if (dropped.kind != Kind.MESSAGE && dropped.kind != Kind.TIMER) return dropped;
   }
+}
+
+/** What came of a call. */
+export class Outcome {
+  constructor(
+    /** OK, TIMEOUT, NOPROC, LIMIT, or what `send` returns. */
+    readonly code: Code,
+    /** The reply, or of NOPROC why the process has ended. */
+    readonly message: Message | null,
+  ) {}
+  get isOk(): bool { return this.code == Code.OK && !this.isRefused; }
+  /** Whether the receiver has refused; `text` says why. */
+  get isRefused(): bool {
+    const message = this.message;
+    return message != null && message.kind == Kind.REPLY && message.tag == TAG_REFUSED;
+  }
+  get text(): string {
+    const message = this.message;
+    return message ? message.payload.text() : "";
+  }
+  /** The reply's payload. */
+  get value(): Slice {
+    const message = this.message;
+    return message ? message.payload : Slice.of(NO_BYTES);
+  }
+}
+
+/** Sends a request and waits on the stack for the reply. */
+export function callMessage(to: Pid, message: Encoder, timeoutMs: i64, tag: u32): Outcome {
+  store<u32>(HEADER, 48);
+  const code = host_call(i32(to.pointer), tag, i32(message.pointer), message.length, i32(HEADER), i32(BUFFER), SHORT, timeoutMs);
+  if (code == Code.OK) return new Outcome(code, inBuffer());
+  // Of the process that has ended there is the reason alone.
+  if (code == Code.NOPROC) return new Outcome(code, new Message(Slice.of(NO_BYTES)));
+  if (code != Code.TOO_BIG) return new Outcome(code, null);
+  const answer = receiveMessage(0, Receive.REFERENCE, load<i64>(HEADER, 24));
+  return new Outcome(answer && !answer.isDropped ? Code.OK : Code.TOO_BIG, answer);
 }
 
 /** Memory is made small: nothing of the message in hand stays. */

@@ -3,9 +3,9 @@
 // What fails returns a code of `Code`, which is negative, or null where there is a result.
 
 import * as host from "./host";
-import { Access, Clock, Code, Demonitor, Info, Kind, Priority, Receive, Spawn, TAG_REFUSED } from "./constants";
+import { Access, Clock, Code, Demonitor, Info, Priority, Receive, Spawn, TAG_REFUSED } from "./constants";
 import { Encoder, Pid, Slice } from "./msgpack";
-import { Message, Request, receiveMessage } from "./message";
+import { Message, Outcome, Request, callMessage, receiveMessage } from "./message";
 
 const OUT_PID: usize = memory.data(16, 8);
 const OUT: usize = memory.data(8, 8);
@@ -54,42 +54,9 @@ export function request(to: Pid, message: Encoder, tag: u32 = 0): i64 {
   return takeOut();
 }
 
-/** What came of a call. */
-export class Outcome {
-  constructor(
-    /** OK, TIMEOUT, NOPROC, LIMIT, or what `send` returns. */
-    readonly code: Code,
-    /** The reply, or of NOPROC why the process has ended. */
-    readonly message: Message | null,
-  ) {}
-  get isOk(): bool { return this.code == Code.OK && !this.isRefused; }
-  /** Whether the receiver has refused; `text` says why. */
-  get isRefused(): bool {
-    const message = this.message;
-    return message != null && message.kind == Kind.REPLY && message.tag == TAG_REFUSED;
-  }
-  get text(): string {
-    const message = this.message;
-    return message ? message.payload.text() : "";
-  }
-  /** The reply's payload. */
-  get value(): Slice {
-    const message = this.message;
-    return message ? message.payload : Slice.of(NOTHING);
-  }
-}
-
 /** Sends a request and waits on the stack for the reply; -1 waits for ever. It keeps one of the node's frames meanwhile. */
 export function call(to: Pid, message: Encoder, timeoutMs: i64 = 5000, tag: u32 = 0): Outcome {
-  const sent = host.host_request(p(to.pointer), tag, p(message.pointer), message.length, p(OUT));
-  if (sent < 0) return new Outcome(sent, null);
-  const reference = takeOut();
-  const answer = receiveMessage(timeoutMs, Receive.REFERENCE, reference);
-  if (!answer) {
-    host.host_demonitor(reference, Demonitor.FLUSH);
-    return new Outcome(Code.TIMEOUT, null);
-  }
-  return new Outcome(answer.kind == Kind.DOWN ? Code.NOPROC : answer.isDropped ? Code.TOO_BIG : Code.OK, answer);
+  return callMessage(to, message, timeoutMs, tag);
 }
 
 /** Replies to a request that was kept. Nothing happens if nobody waits for it any more. */

@@ -40,9 +40,10 @@ function outcome(came: Outcome): Encoder {
 class Guest extends Actor {
   count: i64 = 0;
   notes: string[] = [];
-  /** These do not survive new code. */
+  /** Requests that are kept are part of the state: who has sent them is answered by the new code. */
   kept: Request[] = [];
   waiting: Waiting[] = [];
+  /** New code would have to open it again. */
   file: File | null = null;
 
   init(args: Fields): string {
@@ -175,8 +176,9 @@ class Guest extends Actor {
       m.replyNil();
     } else if (m.is("ReadOn")) {
       const file = this.file;
-      if (file) m.replyText(String.UTF8.decode(file.read(1).slice(0).buffer));
-      else m.refuse("no file is open");
+      const byte = file ? file.read(1) : new Uint8Array(0);
+      if (byte.length) m.replyText(String.fromCharCode(byte[0]));
+      else m.refuse(file ? "the file is at its end" : "no file is open");
     } else if (m.is("Random")) m.reply(new Encoder().blob(randomBytes(16)));
     else if (m.is("Log")) {
       const text = m.text("text");
@@ -215,12 +217,36 @@ class Guest extends Actor {
   exit(m: Message): void { this.notes.push("exit " + m.reason.toString()); }
 
   save(state: Encoder): void {
-    state.map(2).text(SCHEMA == 1 ? "count" : "total").int(this.count).text("notes").texts(this.notes);
+    state.map(4).text(SCHEMA == 1 ? "count" : "total").int(this.count).text("notes").texts(this.notes);
+    state.text("kept").list(this.kept.length);
+    for (let i = 0; i < this.kept.length; i++) this.kept[i].write(state);
+    state.text("waiting").list(this.waiting.length);
+    for (let i = 0; i < this.waiting.length; i++) {
+      const waiting = this.waiting[i];
+      waiting.asked.write(state.list(3));
+      state.int(waiting.reference).int(waiting.timer);
+    }
   }
   load(state: Fields, schema: i32): string {
     if (schema < 1 || schema > SCHEMA) return "the schema " + schema.toString() + " is unknown";
     this.count = state.int(schema == 1 ? "count" : "total");
     this.notes = state.texts("notes");
+    const kept = state.find("kept");
+    if (kept) {
+      const decoder = kept.decoder();
+      for (let n = decoder.list(); n > 0; n--) this.kept.push(Request.read(decoder));
+      if (!decoder.isOk) return "`kept`: " + decoder.error;
+    }
+    const waiting = state.find("waiting");
+    if (waiting) {
+      const decoder = waiting.decoder();
+      for (let n = decoder.list(); n > 0 && decoder.list() == 3; n--) {
+        const asked = Request.read(decoder);
+        const reference = decoder.int();
+        this.waiting.push(new Waiting(asked, reference, decoder.int()));
+      }
+      if (!decoder.isOk) return "`waiting`: " + decoder.error;
+    }
     if (VERSION == 3 && this.count == 13) throw new Error("the count is 13");
     if (VERSION == 3 && this.count % 2) return "the count " + this.count.toString() + " is odd";
     return "";

@@ -3,14 +3,13 @@
 
 import {
   File, HostError, Refusal, Refused, actor, call, callSync, check, exit, link, log, monitor, readTextFile,
-  receive, register, reply, self, send, sendAfter, spawn, stop, takes, trapExit, whereis,
+  receiveSync, register, reply, self, send, sendAfter, spawn, stop, takes, trapExit, whereis,
 } from "exuvia-actor";
 
 /** What the state calls the count. */
 const COUNT = SCHEMA === 1 ? "count" : "total";
 
-/** Requests that are kept, and the open file: neither survives new code. */
-let kept = [];
+/** The open file, which new code would have to open again. */
 let file;
 
 const wrap = (count) => BigInt.asIntN(64, count);
@@ -48,17 +47,17 @@ actor({
 
   init(args) {
     const { start = 0n } = check({ start: "bigint?" }, args ?? {});
-    return { [COUNT]: start, notes: [] };
+    return { [COUNT]: start, notes: [], kept: [] };
   },
 
   load(saved, schema) {
-    const { count, total, notes } = check({ count: "bigint?", total: "bigint?", notes: ["text"] }, saved);
+    const { count, total, notes, kept = [] } = check({ count: "bigint?", total: "bigint?", notes: ["text"], kept: "list?" }, saved);
     if (schema === 0 || schema > SCHEMA) throw new Refusal(`the schema ${schema} is unknown`);
     const number = schema === 1 ? count : total;
     if (number === undefined) throw new Refusal("the state has no count");
     if (VERSION === 3 && number === 13n) throw new Error("the count is 13");
     if (VERSION === 3 && number % 2n !== 0n) throw new Refusal(`the count ${number} is odd`);
-    return { [COUNT]: number, notes };
+    return { [COUNT]: number, notes, kept };
   },
 
   messages: {
@@ -74,9 +73,9 @@ actor({
     Get: (state) => state[COUNT],
     Length: takes({ bytes: "binary" }, (state, { bytes }) => bytes.length),
     Notes: (state) => state.notes.splice(0),
-    Keep: (state, _, context) => void kept.push(context.later()),
+    Keep: (state, _, context) => void state.kept.push(context.later()),
     Release: takes({ value: "any" }, (state, { value }) => {
-      for (const request of kept.splice(0)) reply(request, value);
+      for (const request of state.kept.splice(0)) reply(request, value);
       return null;
     }),
     Call: takes({ to: "pid", value: "any", timeout_ms: "int" }, (state, { to, value, timeout_ms }) =>
@@ -89,8 +88,8 @@ actor({
         return failure(error);
       }
     }),
-    Select: takes({ tag: "int", timeout_ms: "int" }, async (state, { tag, timeout_ms }) =>
-      (await receive({ tag, timeoutMs: timeout_ms }))?.value ?? null),
+    Select: takes({ tag: "int", timeout_ms: "int" }, (state, { tag, timeout_ms }) =>
+      receiveSync({ tag, timeoutMs: timeout_ms })?.value ?? null),
     Timers: takes({ delays_ms: ["int"] }, (state, { delays_ms }) => {
       for (const delay of delays_ms) sendAfter(self(), delay, { Note: { text: `timer ${delay}` } });
       return null;
@@ -109,7 +108,12 @@ actor({
         file.read(1);
         return null;
       })),
-    ReadOn: () => refusedIfFailed(() => new TextDecoder().decode(file.read(1))),
+    ReadOn: () =>
+      refusedIfFailed(() => {
+        const byte = file.read(1);
+        if (!byte.length) throw new Refusal("the file is at its end");
+        return new TextDecoder().decode(byte);
+      }),
     Random: () => crypto.getRandomValues(new Uint8Array(16)),
     Log: takes({ text: "text" }, (state, { text }) => (log.info(text), null)),
   },
