@@ -336,6 +336,10 @@ fn receive(import: u32, at: Indices) -> Function {
     function
 }
 
+/// The bits of an error number of WASI. The host answers a bit above them when it has performed a call
+/// itself, without an error.
+const ERRNO: i32 = 0xffff;
+
 /// Calls a WASI function, and notifies the host before and after. An error other
 /// than 0 from the first notification is returned in place of the call.
 fn around(import: u32, number: u32, shown: [Option<u32>; 5], at: Indices, params: u32) -> Function {
@@ -358,6 +362,8 @@ fn around(import: u32, number: u32, shown: [Option<u32>; 5], at: Indices, params
         .local_tee(answer)
         .if_(BlockType::Empty)
         .local_get(answer)
+        .i32_const(ERRNO)
+        .i32_and()
         .return_()
         .end();
     for param in 0..params {

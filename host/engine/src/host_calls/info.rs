@@ -9,6 +9,7 @@ use exuvia_process::call::CallResult;
 use exuvia_process::call::info::{fill_random, log_line, read_clock};
 
 use super::view::{RestrictedView, View};
+use crate::instance::fixed::CLOCK;
 use crate::instance::store::Mode;
 
 /// The clock for initialization that runs outside of any node.
@@ -94,7 +95,7 @@ pub(super) fn random(view: &mut RestrictedView<'_>, buffer: i32, length: i32) ->
 
 pub(super) fn clock(view: &mut RestrictedView<'_>, which: i32) -> CallResult<i64> {
     if view.data.mode.fixed().is_some() {
-        return Ok(read_clock(&NO_NODE, which).map(|_| 0)?);
+        return Ok(read_clock(&NO_NODE, which).map(|_| CLOCK.cast_signed())?);
     }
     let now = match &view.data.host {
         Some(host) => read_clock(&host.system.clock, which),

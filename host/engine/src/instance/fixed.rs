@@ -1,6 +1,10 @@
 //! What a module is told while it is initialized once for all its processes, instead of what differs
-//! between them: clocks stand at 0, and random numbers are always the same. See
+//! between them: clocks stand at [`CLOCK`], and random numbers are always the same. See
 //! [`exports::SHARED_START`](exuvia_abi::exports::SHARED_START).
+
+/// What every clock says, in nanoseconds. Not 0: runtimes take that for a clock that fails (Go ends with
+/// "nanotime returning zero").
+pub(crate) const CLOCK: u64 = 1;
 
 /// Whose hash the random bytes are.
 const SEED: &[u8] = b"exuvia: random bytes of a shared start";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
-use crate::instance::fixed::Fixed;
+use crate::instance::fixed::{CLOCK, Fixed};
 
 /// Random bytes until they begin anew: more than any runtime draws to start.
 const RANDOM: usize = 16 * 1024;
@@ -24,7 +24,7 @@ pub(super) fn set(builder: &mut WasiCtxBuilder) {
         .monotonic_clock(Stopped);
 }
 
-/// A clock that stands at 0.
+/// A clock that stands at [`CLOCK`].
 struct Stopped;
 
 impl HostWallClock for Stopped {
@@ -33,7 +33,7 @@ impl HostWallClock for Stopped {
     }
 
     fn now(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_nanos(CLOCK)
     }
 }
 
@@ -43,6 +43,6 @@ impl HostMonotonicClock for Stopped {
     }
 
     fn now(&self) -> u64 {
-        0
+        CLOCK
     }
 }

@@ -1,0 +1,3 @@
+module github.com/exuvia/exuvia/guest-sdk/go
+
+go 1.27
