@@ -202,6 +202,7 @@ func (m *Message) done() {
 		tidyUp.large = true
 	}
 	*m = Message{}
+	decoding = msgpack.Decoder{}
 }
 
 // own is keep for a message whose place in the inbox is needed no more.

@@ -3,6 +3,7 @@ package exuvia
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"runtime/debug"
 	"strings"
 
@@ -193,6 +194,10 @@ func stack() string {
 				text = rest
 			}
 		}
+	}
+	// The last ones are of this package too.
+	if at := strings.Index(text, "\n"+reflect.TypeFor[Context]().PkgPath()+"."); at >= 0 {
+		text = text[:at+1]
 	}
 	const most = 3000
 	if len(text) > most {

@@ -20,6 +20,15 @@ const (
 	// lookEvery is how many reductions there are between two looks at the heap, which cost some 5 us.
 	lookEvery = 2_000
 
+	// blockLeast and blockMost are the sizes of the blocks of free memory that are cleared.
+	blockLeast = 16 << 10
+	blockMost  = 1 << 20
+
+	// stackUsed is how much of the stack is used during a collection, a quarter of it at least, and stackCleared how
+	// much is cleared. With both, the stack has 16 KiB, which is grown to before there are processes.
+	stackUsed    = 5 << 10
+	stackCleared = 10 << 10
+
 	// margin is memory that is left when there is not enough for a message: Go ends the process when it gets none.
 	margin = 1 << 20
 )
@@ -31,8 +40,6 @@ var tidyUp struct {
 	looked    int64
 	collected int64
 	live      uint64
-	// spare is a large buffer that nobody uses and that is zero.
-	spare []byte
 	stats runtime.MemStats
 }
 
@@ -62,42 +69,59 @@ func tidy() {
 // collect collects the garbage and clears it.
 func collect() {
 	t := &tidyUp
-	clearStack()
-	t.spare = nil
-	runtime.GC()
-	// Memory that is allocated again is zero. The largest block first; what is left of a block is taken by
-	// smaller ones, down to what is not worth it.
-	for size := uint64(4 << 20); size >= 16<<10; {
+	before := t.stats.HeapIdle
+	collectDeep()
+	runtime.ReadMemStats(&t.stats)
+	if t.stats.HeapIdle > before+blockLeast && clearFree() {
+		// The blocks are garbage now. They are zero, but the memory is to be used again.
+		collectDeep()
 		runtime.ReadMemStats(&t.stats)
+	}
+	t.live = t.stats.HeapAlloc
+}
+
+// collectDeep collects the garbage from a frame that is so large that the runtime does not halve the stack meanwhile:
+// to copy it to and fro would leave more behind than it saves.
+//
+//go:noinline
+func collectDeep() {
+	var deep [stackUsed]byte
+	keep(unsafe.Pointer(&deep))
+	runtime.GC()
+	keep(unsafe.Pointer(&deep))
+}
+
+// clearFree clears free memory by allocating it: what is allocated is zero. The largest blocks first; what is left is
+// taken by smaller ones, down to what is not worth it. They are kept until the end, so that no collection takes them away
+// before. It reports whether there were any.
+//
+//go:noinline
+func clearFree() bool {
+	t := &tidyUp
+	var blocks [64][]byte
+	taken := 0
+	for size := uint64(blockMost); size >= blockLeast && taken < len(blocks); {
 		idle, held := t.stats.HeapIdle, t.stats.HeapSys
-		if idle < 16<<10 {
+		if idle < blockLeast {
 			break
 		}
 		if size > idle {
 			size /= 2
 			continue
 		}
-		block := make([]byte, size)
-		if t.spare == nil {
-			t.spare = block
-		}
+		blocks[taken] = make([]byte, size)
+		taken++
 		runtime.ReadMemStats(&t.stats)
 		if t.stats.HeapSys > held {
 			// There was no free block of this size: the heap has grown for it.
 			size /= 2
 		}
 	}
-	runtime.ReadMemStats(&t.stats)
-	t.live = t.stats.HeapAlloc
+	return taken > 0
 }
 
 // room returns a buffer for a message that does not fit the inbox, or nil if there is no memory for it.
 func room(length int) []byte {
-	t := &tidyUp
-	if spare := t.spare; cap(spare) >= length {
-		t.spare = nil
-		return spare[:length]
-	}
 	if budget(length) >= length {
 		return make([]byte, length)
 	}
@@ -116,12 +140,17 @@ func budget(length int) int {
 	return int(max(most-int64(sys.MemorySize())<<16-margin, 0))
 }
 
+// deadRuntimeStack is the part of the runtime's own stack below what it uses while a goroutine runs; empty if it was
+// not found.
+var deadRuntimeStack []byte
+
 // clearStack clears what was left below on the stack of the goroutine that runs.
 //
 //go:noinline
 func clearStack() {
-	var dead [6 << 10]byte
+	var dead [stackCleared]byte
 	keep(unsafe.Pointer(&dead))
+	clear(deadRuntimeStack)
 }
 
 //go:noinline
