@@ -25,6 +25,13 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
+		if from == 2 {
+			second, err := exuvia.Read[struct{ Total int64 }](saved)
+			if err != nil {
+				return nil, err
+			}
+			old.Count = second.Total
+		}
 		if old.Count == 13 {
 			panic("thirteen brings bad luck")
 		}
