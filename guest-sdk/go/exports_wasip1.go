@@ -50,11 +50,11 @@ func exportWarmUp() {
 // The first fields of the runtime's g, and the first one of its m.
 type (
 	g struct {
-		low, high    uintptr
-		guard        [2]uintptr
+		low, high     uintptr
+		guard         [2]uintptr
 		panic, defer_ uintptr
-		m            *m
-		sp           uintptr // of sched
+		m             *m
+		sp            uintptr // of sched
 	}
 	m struct {
 		g0 *g

@@ -26,6 +26,7 @@ func run() (result int32) {
 			return sys.RunDone
 		}
 		sys.Exit(int32(stopping.reason), stopping.text)
+		return sys.RunDone // only in tests
 	}
 	tidy()
 	if result == sys.RunRest && tasks.all > 0 {
@@ -78,7 +79,7 @@ func start(m *Message) bool {
 
 func dispatch(m *Message) {
 	switch {
-	case m.Tag == TagTyped && m.Kind != KindReply && m.Kind != KindExit && m.Kind != KindDown && m.Kind != KindTable:
+	case m.Tag == TagTyped && (m.Kind == KindMessage || m.Kind == KindRequest || m.Kind == KindTimer):
 		typed(m)
 	case m.Kind == KindDown:
 		if me.down == nil {

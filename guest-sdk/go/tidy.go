@@ -40,7 +40,7 @@ var tidyUp struct {
 	looked    int64
 	collected int64
 	live      uint64
-	stats runtime.MemStats
+	stats     runtime.MemStats
 }
 
 // tidy is called before the process rests.

@@ -442,9 +442,6 @@ func (b *builder) dict(c *codec, t reflect.Type) error {
 	if err != nil {
 		return err
 	}
-	if t.Key().Kind() == reflect.Interface {
-		return &Error{Offset: -1, Why: fmt.Sprintf("%v: name the type of the keys", t)}
-	}
 	value, err := b.build(t.Elem())
 	if err != nil {
 		return err
@@ -471,6 +468,9 @@ func (b *builder) dict(c *codec, t reflect.Type) error {
 			x.SetZero()
 			if err := key.decode(d, k); err != nil {
 				return within(err, index(i))
+			}
+			if !k.Comparable() { // an interface may hold a list
+				return d.fail("a key of a map is %T", k.Interface())
 			}
 			if err := value.decode(d, x); err != nil {
 				return within(err, fmt.Sprint(k.Interface()))

@@ -87,8 +87,13 @@ var (
 // MemorySize returns the pages of 64 KiB that the memory has: none.
 func MemorySize() int32 { return 0 }
 
+// Trapped is what a process under test that has panicked panics with in the end.
+type Trapped struct{}
+
+func (Trapped) Error() string { return "the process has trapped" }
+
 // Trap ends the process.
-func Trap() { panic("trap") }
+func Trap() { panic(Trapped{}) }
 
 // Arguments returns none.
 func Arguments() []string { return nil }
@@ -266,3 +271,11 @@ func TableGive(table uint64, pid *[16]byte, tag uint32) int32 {
 
 // TableEnd asks the host.
 func TableEnd(table uint64) int32 { return The().TableEnd(table) }
+
+// Entries are the exports of the module, for tests.
+var Entries struct {
+	Run   func() int32
+	Save  func() int32
+	Load  func(from, length int32) int32
+	Reset func()
+}
