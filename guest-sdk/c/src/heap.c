@@ -365,6 +365,19 @@ void *memalign(size_t alignment, size_t length) {
     return aligned_alloc(alignment, length);
 }
 
+/* By these the C library calls its own allocator, which must not come in beside this one. */
+void *__libc_malloc(size_t length) {
+    return allocate(length, GRANULE);
+}
+
+void *__libc_calloc(size_t count, size_t length) {
+    return calloc(count, length);
+}
+
+void __libc_free(void *pointer) {
+    free(pointer);
+}
+
 /** Fails: the heap has all memory. */
 void *sbrk(intptr_t more) {
     if (more == 0) return (void *)HEAP_END;

@@ -47,8 +47,45 @@ pub const Context = struct {
         return (Value{ .bytes = self.payload }).as(T, self.arena);
     }
 
+    /// For onHttp: the request. Valid until the handler returns.
+    pub fn http(self: *Context) msgpack.Reader.Error!Http {
+        var reader: msgpack.Reader = .{ .bytes = self.payload, .allocator = self.arena };
+        var request = try reader.read(Http);
+        request.body = reader.bytes[reader.at..];
+        return request;
+    }
+
+    /// For onHttp: responds. Or keep the request, and `Caller.respond` later.
+    pub fn respond(self: *Context, status: u16, headers: []const HttpHeader, body: []const u8) exuvia.Error!void {
+        self.settled = true;
+        try self.caller().respond(status, headers, body);
+    }
+
     fn caller(self: *const Context) exuvia.Caller {
         return .{ .pid = self.sender, .reference = self.reference };
+    }
+};
+
+/// A header of HTTP: its name in small letters, and its value.
+pub const HttpHeader = struct { []const u8, exuvia.Bytes };
+
+/// A request of HTTP (guest-sdk/io.md).
+pub const Http = struct {
+    method: []const u8,
+    /// As it was sent, still percent-encoded.
+    path: []const u8,
+    query: []const u8 = "",
+    host: []const u8 = "",
+    /// The parameters of the route's path: a map of texts.
+    params: Value = .nil,
+    headers: []const HttpHeader = &.{},
+    peer: []const u8 = "",
+    body: []const u8 = "",
+
+    /// The first header of that name, in small letters.
+    pub fn header(self: Http, name: []const u8) ?[]const u8 {
+        for (self.headers) |one| if (std.mem.eql(u8, one[0], name)) return one[1].data;
+        return null;
     }
 };
 

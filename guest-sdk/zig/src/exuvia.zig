@@ -37,6 +37,8 @@ pub const msgpack = @import("msgpack.zig");
 pub const tag = abi.tag;
 pub const actor = @import("actor.zig").actor;
 pub const Context = @import("actor.zig").Context;
+pub const Http = @import("actor.zig").Http;
+pub const HttpHeader = @import("actor.zig").HttpHeader;
 
 /// The heap of the process. What is freed is zero, so that an idle process is small.
 pub const allocator = @import("heap.zig").allocator;
@@ -95,6 +97,18 @@ pub const Caller = struct {
     /// Replies bytes as they are, with a tag.
     pub fn replyRaw(self: Caller, with_tag: u32, bytes: []const u8) Error!void {
         try check(abi.host.reply(&self.pid, @bitCast(self.reference), with_tag, bytes.ptr, @intCast(bytes.len)));
+    }
+    /// Responds to a request of HTTP that was kept.
+    pub fn respond(self: Caller, status: u16, headers: []const HttpHeader, body: []const u8) Error!void {
+        var writer: msgpack.Writer = .{ .allocator = allocator };
+        defer writer.deinit();
+        try writer.map(2);
+        try writer.text("status");
+        try writer.write(status);
+        try writer.text("headers");
+        try writer.write(headers);
+        try writer.raw(body);
+        try self.replyRaw(tag.http_response, writer.bytes());
     }
     /// Refuses the request: its sender gets the text.
     pub fn refuse(self: Caller, text: []const u8) void {
