@@ -47,7 +47,7 @@ pub fn build(b: *std.Build) void {
     b.step("test", "Run the tests").dependOn(&b.addRunArtifact(tests).step);
     // The guests of the conformance suite.
     const guests = b.option(bool, "guests", "Build the guests of the conformance suite") orelse false;
-    if (!guests) return;
+    if (!guests) return addActor(b, .{ .name = "every", .root_source_file = b.path("tests/every.zig") });
     for ([_]struct { []const u8, i32 }{ .{ "one", 1 }, .{ "same", 101 }, .{ "two", 2 }, .{ "bad", 3 } }) |guest| {
         const options = b.addOptions();
         options.addOption(i32, "version", guest[1]);
