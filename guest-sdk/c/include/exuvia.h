@@ -228,7 +228,8 @@ extern const exuvia_actor exuvia_main;
  * heap too; without the macro every swap uses save and load. Outside of functions.
  */
 #ifdef __wasm__
-#define EXUVIA_LAYOUT(text) __asm__(".section .custom_section.exuvia.layout,\"\",@\n.ascii \"" text "\"\n");
+/* The SDK's own memory has a layout too: the number is raised with it. */
+#define EXUVIA_LAYOUT(text) __asm__(".section .custom_section.exuvia.layout,\"\",@\n.ascii \"exuvia c 1: " text "\"\n");
 #else
 #define EXUVIA_LAYOUT(text)
 #endif

@@ -186,28 +186,26 @@ static void drop(header *h, int32_t mode, int64_t key) {
  */
 static exuvia_code receive_into(exuvia_message *m, void *buffer, size_t capacity, int64_t timeout, int32_t mode, int64_t key) {
     void *block = NULL;
+    size_t length = capacity;
     header h;
     for (;;) {
         h.size = sizeof h;
         h.offset = 0;
-        int32_t code = exuvia_host_receive(&h, block ? block : buffer, (uint32_t)capacity, timeout, mode, key);
+        int32_t code = exuvia_host_receive(&h, block ? block : buffer, (uint32_t)length, timeout, mode, key);
         if (code == EXUVIA_TOO_BIG) {
             free(block);
             block = malloc(h.length);
-            if (block) {
-                capacity = h.length;
-                continue;
-            }
-            capacity = 0;
+            length = block ? h.length : capacity;
+            if (block) continue;
             drop(&h, mode & ~EXUVIA_RECEIVE_UPGRADE, key);
             if ((mode & 0xff) != EXUVIA_RECEIVE_ANY) return EXUVIA_LIMIT;
             if (h.kind == EXUVIA_KIND_INIT) {
+                /* The start has failed: nothing is left to handle. */
+                h.length = 0;
                 fill(m, &h, "", NULL);
-                m->payload.length = 0;
                 m->settled = true;
                 return EXUVIA_OK;
             }
-            /* The caller's buffer is given up: the next message gets a block, or is dropped as well. */
             continue;
         }
         if (code != EXUVIA_OK) {

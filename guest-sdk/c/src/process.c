@@ -122,7 +122,7 @@ static exuvia_handler *named(const exuvia_entry *entries, exuvia_text name) {
 
 /** Returns whether to go on. */
 static bool start(exuvia_message *m) {
-    if (exuvia_main.init && !m->error) exuvia_main.init(m);
+    if (exuvia_main.init && !m->error && !m->settled) exuvia_main.init(m);
     settle(m, false);
     if (m->settled) return false;
     exuvia_host_init_ack(0, NULL, 0);
@@ -144,6 +144,7 @@ static bool is_socket(const exuvia_message *m) {
 static void optional(exuvia_handler *handle, exuvia_message *m) {
     if (!handle) handle = exuvia_main.on_other;
     if (handle) handle(m);
+    else if (m->kind == EXUVIA_KIND_REQUEST) exuvia_answer_refuse(exuvia_keep(m), "this actor has no handler for it");
     settle(m, m->kind == EXUVIA_KIND_REQUEST);
 }
 
@@ -209,6 +210,8 @@ EXPORT("save") int32_t exuvia_export_save(void) {
 }
 
 EXPORT("load") int32_t exuvia_export_load(int32_t schema, int32_t length) {
+    /* Of a process that had not been started: it begins here. */
+    if (length == 0) return 0;
     if (!exuvia_main.load) {
         exuvia_log_text(EXUVIA_LOG_ERROR, "this actor loads no state: EXUVIA_ACTOR has no `.load`");
         return 1;

@@ -366,7 +366,7 @@ pub fn take(match: Match, timeout: ?u63, buffer: []u8) Error!Message {
                 header.size = 48;
                 _ = abi.host.receive(&header, buffer.ptr, 0, 0, (mode & ~@as(i32, abi.receive.upgrade)) | abi.receive.truncate, key);
                 refuseForMemory(header);
-                room = buffer[0..0];
+                room = buffer;
                 if (match != .any and match != .any_or_upgrade) return error.OutOfMemory;
                 if (header.kind == .init) return error.OutOfMemory;
                 continue;
