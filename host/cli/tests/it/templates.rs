@@ -185,3 +185,12 @@ fn an_app_in_zig_is_edited_while_it_counts() {
         ["self.count += args.by", "self.count += 10 * args.by"],
     );
 }
+
+#[test]
+fn an_app_in_javascript_is_edited_while_it_counts() {
+    counts_in(
+        "javascript",
+        "src/main.ts",
+        ["state.count += by", "state.count += 10 * by"],
+    );
+}

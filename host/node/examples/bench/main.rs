@@ -22,6 +22,7 @@ mod files;
 mod growth;
 mod guests;
 mod http;
+mod languages;
 mod lateness;
 mod lifecycle;
 mod machine;
@@ -131,6 +132,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("http-out", http::outside),
     ("http-sockets", http::sockets),
     ("http-idle", http::idle),
+    ("languages", languages::run),
     ("cold-start", start::cold),
     ("load", start::load),
 ];

@@ -15,7 +15,14 @@ use self::guest::Guest;
 use self::scenarios::SCENARIOS;
 
 /// Every language, with the name of its SDK's folder.
-const LANGUAGES: [(&str, &str); 3] = [("Rust", "rust"), ("C", "c"), ("Zig", "zig")];
+const LANGUAGES: [(&str, &str); 6] = [
+    ("Rust", "rust"),
+    ("C", "c"),
+    ("Zig", "zig"),
+    ("AssemblyScript", "assemblyscript"),
+    ("Go", "go"),
+    ("JavaScript", "javascript"),
+];
 /// Set to run all languages: one whose guest is not built is an error then.
 const ALL: &str = "EXUVIA_TEST_LANGUAGES";
 
@@ -108,6 +115,9 @@ languages! {
     rust_does_what_every_language_does "rust";
     c_does_what_every_language_does "c";
     zig_does_what_every_language_does "zig";
+    assemblyscript_does_what_every_language_does "assemblyscript";
+    go_does_what_every_language_does "go";
+    javascript_does_what_every_language_does "javascript";
 }
 
 /// One process in every language, one after the other: a version is replaced by its rewrite.

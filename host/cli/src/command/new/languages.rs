@@ -18,6 +18,9 @@ pub(super) enum Language {
     C,
     /// Zig
     Zig,
+    /// JavaScript and TypeScript, in QuickJS
+    #[value(alias = "typescript")]
+    Javascript,
 }
 
 macro_rules! of {
@@ -36,6 +39,7 @@ impl Language {
             Language::Rust => "rust",
             Language::C => "c",
             Language::Zig => "zig",
+            Language::Javascript => "javascript",
         }
     }
 
@@ -55,6 +59,15 @@ impl Language {
                 "build.zig" "build.zig.in",
                 "build.zig.zon" "build.zig.zon.in",
                 "src/main.zig" "src/main.zig",
+                ".gitignore" "gitignore",
+            },
+            Language::Javascript => of! { "javascript":
+                "README.md" "README.md.in",
+                "exuvia.toml" "exuvia.toml.in",
+                "package.json" "package.json.in",
+                "tsconfig.json" "tsconfig.json",
+                "src/main.ts" "src/main.ts",
+                "test/main.test.mjs" "test/main.test.mjs.in",
                 ".gitignore" "gitignore",
             },
         })
