@@ -168,12 +168,18 @@ fn handlers(comptime T: type, comptime which: []const u8) type {
     return if (@hasDecl(T, which)) @field(T, which) else struct {};
 }
 
+/// Types and constants may stand among the handlers.
+fn isHandler(comptime Table: type, comptime name: []const u8) bool {
+    return @typeInfo(@TypeOf(@field(Table, name))) == .@"fn";
+}
+
 fn describe(comptime T: type, comptime which: []const u8) []const u8 {
     comptime {
         @setEvalBranchQuota(100_000);
         var text: []const u8 = "";
         const Table = handlers(T, which);
         for (@typeInfo(Table).@"struct".decl_names) |name| {
+            if (!isHandler(Table, name)) continue;
             const f = @typeInfo(@TypeOf(@field(Table, name))).@"fn";
             text = text ++ ".ascii \"{\\\"name\\\":\\\"" ++ snake(name) ++ "\\\",\\\"message\\\":\\\"" ++ name ++ "\\\",\\\"parameters\\\":[";
             for (f.param_types) |P| {
@@ -387,6 +393,7 @@ fn Actor(comptime T: type) type {
             if (reader.at == reader.bytes.len) reader = .{ .bytes = "\xc0", .allocator = cx.arena };
             const Table = handlers(T, which);
             inline for (@typeInfo(Table).@"struct".decl_names) |known| {
+                if (comptime !isHandler(Table, known)) continue;
                 if (std.mem.eql(u8, name, known)) {
                     const result = invoke(@field(Table, known), cx, &reader);
                     const value = result catch |e| {

@@ -69,6 +69,8 @@ const Every = struct {
     };
 
     pub const requests = struct {
+        pub const Limit = struct { most: u8 = 3 };
+        pub const limit: Limit = .{};
         pub fn Everything(cx: *exuvia.Context, self: *Every) error{Refused}![]const u8 {
             if (self.text.len == 0) return cx.refuse("no {s}", .{"text"});
             return self.text;
