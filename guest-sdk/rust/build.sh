@@ -4,7 +4,9 @@ set -euo pipefail
 to=$(mkdir -p "$1" && cd "$1" && pwd)
 cd "$(dirname "$0")"
 build() { # file, feature
-    cargo build --quiet --release --target wasm32-wasip1 --package exuvia-conformance-guest --features "$2"
+    # With lines of source for backtraces.
+    cargo build --quiet --release --target wasm32-wasip1 --package exuvia-conformance-guest --features "$2" \
+        --config 'profile.release.debug="line-tables-only"' --config 'profile.release.strip="none"'
     cp target/wasm32-wasip1/release/exuvia_conformance_guest.wasm "$to/$1.wasm"
 }
 build ping ping

@@ -170,13 +170,11 @@ impl Buffer {
             let large = if answer == Code::Ok as i32 {
                 None
             } else if answer == Code::TooBig as i32 {
-                // No message can come before it: for `ANY` it stays first, and the selective
-                // modes find the same one again.
-                if wanted == Match::Any && !has_room(header.length) {
-                    drop_large(&mut header);
-                    continue;
+                match receive_large(&mut header, millis, wanted, flags)? {
+                    Large::Taken(payload) => Some(payload),
+                    Large::Refused(why) => return Ok(refusal(&header, why)),
+                    Large::Dropped => continue,
                 }
-                Some(receive_large(&mut header, wanted))
             } else {
                 return Err(nothing(answer));
             };
@@ -212,8 +210,13 @@ impl Buffer {
         if answer == Code::TooBig as i32 {
             // The reply waits in the mailbox with the call's reference.
             let wanted = Match::Reference(header.reference);
-            let payload = receive_large(&mut header, wanted);
-            return Ok(Message::new(Kind::Reply, &header, Cow::Owned(payload)));
+            return match receive_large(&mut header, 0, wanted, 0) {
+                Ok(Large::Taken(payload)) => {
+                    Ok(Message::new(Kind::Reply, &header, Cow::Owned(payload)))
+                }
+                Ok(Large::Refused(why)) => Err(Error::Refused(why)),
+                Ok(Large::Dropped) | Err(_) => Err(Error::Limit),
+            };
         }
         Err(match Error::from_code(answer) {
             Error::NoProc(_) => Error::NoProc(Reason(header.reason)),
@@ -222,43 +225,76 @@ impl Buffer {
     }
 }
 
-/// Returns whether there is memory for a payload.
-fn has_room(length: u32) -> bool {
-    Vec::<u8>::new().try_reserve_exact(length as usize).is_ok()
+/// What became of a message that did not fit into a buffer.
+enum Large {
+    Taken(Vec<u8>),
+    /// It answers this process, and there was no memory for it.
+    Refused(String),
+    /// There was no memory for it, and that was said.
+    Dropped,
 }
 
-/// Drops the first message, for which there is no memory: whoever may send to a process must not be able
-/// to end it by that. A request is refused.
+/// Takes the message that did not fit, whose header has been received. No message can come before it: for
+/// `Any` it stays first, and the selective modes find the same one again; but if new code is ready by now,
+/// none is given.
+///
+/// If there is no memory for it, it is dropped: whoever may send to a process must not be able to end it
+/// by that.
 #[cold]
-fn drop_large(header: &mut RawHeader) {
+fn receive_large(
+    header: &mut RawHeader,
+    millis: i64,
+    wanted: Match<'_>,
+    flags: i32,
+) -> Result<Large, Nothing> {
+    let mut payload = Vec::new();
+    let has_room = payload.try_reserve_exact(header.length as usize).is_ok();
     *header = RawHeader::new();
-    sys::receive_slice(header, &mut [], 0, Match::Any, modes::TRUNCATE);
-    let Some(kind) = kind(header.kind) else {
-        return;
+    let answer = match has_room {
+        true => sys::receive_into(header, &mut payload, millis, wanted, flags),
+        false => sys::receive_into(
+            header,
+            &mut payload,
+            millis,
+            wanted,
+            flags | modes::TRUNCATE,
+        ),
     };
+    if answer != Code::Ok as i32 {
+        return Err(nothing(answer));
+    }
+    if has_room {
+        return Ok(Large::Taken(payload));
+    }
+    let bytes = header.length;
+    let Some(kind) = kind(header.kind) else {
+        return Ok(Large::Dropped);
+    };
+    if kind == Kind::Init {
+        sys::exit(
+            Reason(Reason::GUEST),
+            format!("there is no memory for the arguments of the start: {bytes} bytes").as_bytes(),
+        );
+    }
     let message = Message::new(kind, header, Cow::Borrowed(&[]));
     crate::error!(
-        "dropped a {} of {} bytes from {}: there is no memory for it; raise `memory` in the module's limits, or lower `message` of those that send to it",
+        "dropped a {} of {bytes} bytes from {}: there is no memory for it; raise `memory` in the module's limits, or lower `message` of those that send to it",
         kind.name(),
-        header.length,
         message.sender,
     );
-    if kind == Kind::Request {
-        message.refuse("there is no memory for a request of this size");
-    }
+    message.refuse("there is no memory for a request of this size");
+    let answers = matches!(kind, Kind::Reply | Kind::Down | Kind::Timer);
+    Ok(match answers {
+        true => Large::Refused(format!("there is no memory for a reply of {bytes} bytes")),
+        false => Large::Dropped,
+    })
 }
 
-/// Takes the message that did not fit, whose header has been received.
-#[cold]
-fn receive_large(header: &mut RawHeader, wanted: Match<'_>) -> Vec<u8> {
-    let mut payload = vec![0; header.length as usize];
-    *header = RawHeader::new();
-    let answer = sys::receive_slice(header, &mut payload, 0, wanted, 0);
-    assert!(
-        answer == Code::Ok as i32,
-        "the host returned {answer} from the second receive of a large message"
-    );
-    payload
+/// Returns what stands for a reply for which there was no memory: a refusal.
+fn refusal(header: &RawHeader, why: String) -> Message<'static> {
+    let mut refused = Message::new(Kind::Reply, header, Cow::Owned(why.into_bytes()));
+    refused.tag = crate::tag::REFUSED;
+    refused
 }
 
 #[inline]

@@ -157,20 +157,25 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
-/// Receives into bytes that are already initialized.
-pub(crate) fn receive_slice(
+/// Receives into the capacity of a vector, which has no bytes yet; afterwards it has those that the host wrote.
+pub(crate) fn receive_into(
     header: &mut RawHeader,
-    room: &mut [u8],
+    payload: &mut Vec<u8>,
     millis: i64,
     wanted: Match<'_>,
     flags: i32,
 ) -> i32 {
-    // SAFETY: `u8` and `MaybeUninit<u8>` have the same layout, and the host only writes bytes,
-    // so none becomes uninitialized.
-    let room = unsafe {
-        std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<MaybeUninit<u8>>(), room.len())
-    };
-    host::receive(header, room, millis, wanted, flags)
+    let room = payload.spare_capacity_mut();
+    let (capacity, answer) = (
+        room.len(),
+        host::receive(header, room, millis, wanted, flags),
+    );
+    if answer == 0 {
+        let written = capacity.min(header.length as usize);
+        // SAFETY: the host has written as many bytes as the payload has, and fit; `length` is its size.
+        unsafe { payload.set_len(written) };
+    }
+    answer
 }
 
 /// The options of `spawn` as they are laid out in memory; see `exuvia_abi::spawn`.

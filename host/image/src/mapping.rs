@@ -15,8 +15,8 @@ pub(crate) fn advise(start: *const u8, length: usize) {
     }
 }
 
-/// Returns the pages of a memory to the system. The memory then has its initial
-/// contents: the module's file image, and zero elsewhere.
+/// Returns the pages of an anonymous memory to the system, or makes them zero if the system does not take
+/// them.
 pub fn release(memory: &mut [u8]) {
     assert!(
         memory.len().is_multiple_of(PAGE) && (memory.as_ptr() as usize).is_multiple_of(PAGE),
@@ -24,13 +24,17 @@ pub fn release(memory: &mut [u8]) {
     );
     // SAFETY: the range is exactly this slice, which stays mapped; all values of bytes are
     // valid, and nothing else refers to them.
-    unsafe {
+    let released = unsafe {
         libc::madvise(
             memory.as_mut_ptr().cast(),
             memory.len(),
             libc::MADV_DONTNEED,
         )
     };
+    if released != 0 {
+        // Locked memory cannot be given back.
+        memory.fill(0);
+    }
 }
 
 /// Makes pages zero again and gives them back to the system.

@@ -16,7 +16,7 @@ pub const MAX_FUNCTION_BYTES: u64 = limits::FUNCTION_CODE as u64;
 pub const MAX_CODE_BYTES: u64 = limits::MODULE_CODE as u64;
 /// The most bytes of debugging information that are kept of a module; more are dropped, and backtraces have
 /// no lines of source.
-pub const MAX_DEBUG_BYTES: usize = 32 << 20;
+pub const MAX_DEBUG_BYTES: usize = 16 << 20;
 /// The cost of a local to a compiler, in bytes of code. 50,000 locals can be declared in
 /// five bytes.
 pub const LOCAL_BYTES: u64 = 8;

@@ -64,8 +64,11 @@ pub struct Start {
 /// Everything that is wrong with the module, at least one error; or that this machine cannot run
 /// Wasm.
 pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
+    let node = NodeConfig::default();
     let config = EngineConfig {
-        memory: NodeConfig::default().module_memory,
+        memory: node.module_memory,
+        // So the node below need not compile it once more.
+        cache: node.cache,
         ..EngineConfig::default()
     };
     let engine = Engine::new(&config).map_err(|error| vec![error])?;
@@ -123,6 +126,8 @@ fn warnings(artifact: &Artifact) -> Vec<String> {
 
 /// How long a process may take to start and to come to rest.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may wait for something in its start: a loop waits for ever.
+const BRIEF: Duration = Duration::from_millis(200);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -160,8 +165,10 @@ fn started(node: &Node, events: &mut Receiver<Event>, wasm: &[u8]) -> Result<usi
             }
             Ok(_) => {}
             Err(WhyNot::NoProcess) => return Err(ended(events)),
-            Err(why) if waited >= PATIENCE => return Err(why.to_string()),
-            Err(_) => {}
+            // It may be on its way.
+            Err(WhyNot::Running | WhyNot::Signals) => {}
+            Err(WhyNot::Waiting | WhyNot::Suspended(_)) if waited < BRIEF => {}
+            Err(why) => return Err(why.to_string()),
         }
         if waited >= PATIENCE {
             return Err("it does not start in time".into());

@@ -191,10 +191,16 @@ impl Inbox {
             (Some(mark), _) => mark.came,
             // Each of them may be known to be newer than what is here.
             (None, Selector::References(references)) => {
+                // An earlier search for these and others has found none of them either.
+                let among = |mark: &&Mark| match &mark.selector {
+                    Selector::References(all) => references.iter().all(|one| all.contains(one)),
+                    _ => false,
+                };
+                let of_more = marks.iter().filter(among).map(|mark| mark.came).max();
                 let each = references.iter().map(|reference| {
                     marked(&Selector::Reference(*reference)).map_or(0, |mark| mark.came)
                 });
-                each.min().unwrap_or(0)
+                each.min().max(of_more).unwrap_or(0)
             }
             (None, _) => return 0,
         };

@@ -56,38 +56,18 @@ pub(crate) fn text(error: &wasmtime::Error, plan: &Plan, said: Option<String>) -
             .module_offset()
             .and_then(|offset| u32::try_from(offset).ok())
             .and_then(|offset| analysis.offsets.original(offset));
-        let lines = plan.lines.as_ref().zip(offset);
-        let mut places = lines.map_or_else(Vec::new, |(lines, at)| lines.find(at));
-        // The last one is the function itself, and those before it were inlined into it.
-        let last = places.pop().unwrap_or_default();
-        for place in places {
-            let name = place
-                .function
-                .as_deref()
-                .map_or_else(|| "(inlined)".into(), shown);
-            write_frame(&mut text, &name, place.line, None);
-        }
-        let name = match (frame.func_name(), last.function) {
-            (Some(name), _) => shown(name),
-            (None, Some(name)) => shown(&name),
-            (None, None) => format!("function {}", frame.func_index()),
+        let name = match frame.func_name() {
+            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+            None => format!("function {}", frame.func_index()),
         };
-        write_frame(&mut text, &name, last.line, offset);
+        let _ = write!(text, "\n    at {name}");
+        let lines = plan.lines.as_ref().zip(offset);
+        if let Some(line) = lines.and_then(|(lines, offset)| lines.find(offset)) {
+            let _ = write!(text, " {line}");
+        }
+        if let Some(offset) = offset {
+            let _ = write!(text, " ({offset:#x})");
+        }
     }
     text
-}
-
-/// Returns a name as people write it.
-fn shown(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
-}
-
-fn write_frame(text: &mut String, name: &str, line: Option<String>, offset: Option<u32>) {
-    let _ = write!(text, "\n    at {name}");
-    if let Some(line) = line {
-        let _ = write!(text, " {line}");
-    }
-    if let Some(offset) = offset {
-        let _ = write!(text, " ({offset:#x})");
-    }
 }

@@ -11,15 +11,24 @@ const SEED: &[u8] = b"exuvia: random bytes of a shared start";
 
 /// The random bytes of a run. They do not repeat, since some code looks for a number that it has not
 /// had.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Fixed {
+    /// Each stage of the initialization has its own, since a frame may repeat the first one alone.
+    stage: &'static str,
     drawn: u64,
 }
 
 impl Fixed {
+    /// Those of a stage.
+    pub(crate) fn of(stage: &'static str) -> Fixed {
+        Fixed { stage, drawn: 0 }
+    }
+
     /// Fills a buffer with the next bytes.
     pub(crate) fn fill(&mut self, buffer: &mut [u8]) {
-        let mut bytes = blake3::Hasher::new().update(SEED).finalize_xof();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(SEED).update(self.stage.as_bytes());
+        let mut bytes = hasher.finalize_xof();
         bytes.set_position(self.drawn);
         bytes.fill(buffer);
         self.drawn += buffer.len() as u64;

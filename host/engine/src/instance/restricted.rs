@@ -178,7 +178,7 @@ pub(crate) async fn initialize(
             stage,
             INITIALIZATION_REDUCTIONS,
             None,
-            plan.has_shared_start().then(Fixed::default),
+            plan.has_shared_start().then(|| Fixed::of(stage)),
             plan,
             async |store| call(&function, store, ()).await,
         )

@@ -159,13 +159,13 @@ impl Wasi {
     }
 
     /// Returns a WASI state that can do nothing but print, whose clocks and random numbers are real or
-    /// fixed.
-    fn closed(is_fixed: bool) -> Wasi {
+    /// those of a stage of the initialization.
+    fn closed(fixed: Option<&'static str>) -> Wasi {
         let printed = Printed::default();
         let mut builder = WasiCtxBuilder::new();
         printed.connect(&mut builder);
-        if is_fixed {
-            fixed::set(&mut builder);
+        if let Some(stage) = fixed {
+            fixed::set(&mut builder, stage);
         }
         Wasi {
             context: builder.build_p1(),

@@ -79,7 +79,8 @@ fn looked(caller: &mut Caller<'_, FrameData>, function: &Function, arguments: [u
     let Some(it) = bytes(memory, subscriptions.cast_signed(), SUBSCRIPTION) else {
         return false;
     };
-    let is_look = it[KIND] == CLOCK && it[FLAGS] & ABSOLUTE == 0 && it[TIME..TIME + 8] == [0; 8];
+    let is_over = is_restricted || (it[FLAGS] & ABSOLUTE == 0 && it[TIME..TIME + 8] == [0; 8]);
+    let is_look = it[KIND] == CLOCK && is_over;
     let mut event = [0; EVENT];
     event[..8].copy_from_slice(&it[..8]);
     let writes: [(u32, &[u8]); 2] = [(events, &event), (number_of_events, &1u32.to_le_bytes())];
@@ -134,9 +135,10 @@ fn begin(
     // The first argument of `fd_read` and the like is the file.
     let of_file = function.name.starts_with("fd_") && function.name != "fd_renumber";
     if let Mode::Restricted(restricted) = &data.mode {
-        let (what, is_fixed) = (restricted.what, restricted.fixed.is_some());
+        let what = restricted.what;
+        let fixed = restricted.fixed.is_some().then_some(what);
         data.lent
-            .get_or_insert_with(|| Box::new(Wasi::closed(is_fixed)));
+            .get_or_insert_with(|| Box::new(Wasi::closed(fixed)));
         let wasi = data.lent::<Wasi>().ok_or_else(no_access)?;
         if may_wait(function) && !(of_file && wasi.is_standard(called.first)) {
             return Err(wasmtime::Error::new(RefusedWasiCall {

@@ -11,9 +11,10 @@ use crate::instance::fixed::{CLOCK, Fixed};
 /// Random bytes until they begin anew: more than any runtime draws to start.
 const RANDOM: usize = 16 * 1024;
 
-pub(super) fn set(builder: &mut WasiCtxBuilder) {
+/// Sets those of a stage of the initialization.
+pub(super) fn set(builder: &mut WasiCtxBuilder, stage: &'static str) {
     let mut bytes = vec![0; RANDOM];
-    Fixed::default().fill(&mut bytes);
+    Fixed::of(stage).fill(&mut bytes);
     builder
         .insecure_random_seed(u128::from_le_bytes(
             *bytes.first_chunk().unwrap_or(&[0; 16]),
