@@ -2,8 +2,7 @@
 // exuvia-as build SCRIPT -o MODULE: asc with the flags that an actor needs.
 
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, relative, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { keepFunctionsOf } from "./keep-functions.mjs";
@@ -19,14 +18,20 @@ const STACK_BYTES = 32768;
 
 const sdk = fileURLToPath(new URL("../", import.meta.url));
 
+/** asc of this package, else that of the project: the package may be a link to where it has none. */
 async function compiler() {
-  try {
-    return await import("assemblyscript/asc").catch(() =>
-      import(pathToFileURL(createRequire(resolve("package.json")).resolve("assemblyscript/asc")).href));
-  } catch {
-    console.error("assemblyscript is missing: run `npm install`");
-    process.exit(69);
+  let folder = process.cwd();
+  const found = [];
+  for (let up = ""; folder !== up; folder = dirname((up = folder))) found.push(pathToFileURL(resolve(folder, "node_modules/assemblyscript/dist/asc.js")).href);
+  for (const place of ["assemblyscript/asc", ...found]) {
+    try {
+      return await import(place);
+    } catch (error) {
+      if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
+    }
   }
+  console.error("assemblyscript is missing: run `npm install`");
+  process.exit(69);
 }
 
 const unsigned = (value) => {
@@ -64,25 +69,35 @@ if (values.help || command !== "build" || !script || !values.out) {
 
 keepFunctionsOf(script);
 const { main } = await compiler();
-// asc writes paths with its base in front: all are relative to where it was called.
-const base = process.cwd();
-const inSdk = (name) => relative(base, resolve(sdk, "assembly", name)).replaceAll("\\", "/");
+// The SDK is one package under one name, wherever it lies: asc takes its files from here, for the
+// imports of the script as for the runtime.
+const LIBRARY = "~lib/exuvia-assemblyscript";
+const OF_SDK = /(?:^|\/)exuvia-assemblyscript(?:\/(?:assembly\/)?(.*))?\.ts$/;
+function readFile(name, base) {
+  const found = OF_SDK.exec(name.replaceAll("\\", "/"));
+  const file = found ? resolve(sdk, "assembly", `${found[1] ?? "index"}.ts`) : resolve(base, name);
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return null;
+  }
+}
 const temporary = `${values.out}.${process.pid}`;
 mkdirSync(dirname(resolve(values.out)), { recursive: true });
 const { error, stderr } = await main([
   script,
   "--outFile", temporary,
-  "--runtime", inSdk("runtime"),
+  "--runtime", `${LIBRARY}/runtime`,
   "--stackSize", String(STACK_BYTES),
-  "--use", `abort=${inSdk("log")}/abort`,
-  "--use", `seed=${inSdk("process")}/seed`,
+  "--use", `abort=${LIBRARY}/log/abort`,
+  "--use", `seed=${LIBRARY}/process/seed`,
   ...values.use.flatMap((use) => ["--use", use]),
   "--debug",
   "--enable", "bulk-memory",
   ...(values.inline ? [] : ["--transform", fileURLToPath(new URL("keep-functions.mjs", import.meta.url))]),
   ...(values.fast ? [] : ["-O3", "--converge"]),
   ...(own < 0 ? [] : process.argv.slice(own + 1)),
-]);
+], { readFile });
 if (error) {
   console.error(stderr.toString().trimEnd() || error.message);
   process.exit(1);

@@ -4,8 +4,8 @@
 import {
   Actor, Code, Encoder, Fields, File, Info, Message, Outcome, Pid, Request, SpawnOptions, call, exit, link, log, monitor,
   randomBytes, receive, register, reply, request, self, send, sendAfter, spawn, start, stop, trapExit, whereis, cancelTimer, demonitor,
-} from "../assembly/index";
-export { exuvia_abi, load, run, save } from "../assembly/index";
+} from "exuvia-assemblyscript";
+export { exuvia_abi, load, run, save } from "exuvia-assemblyscript";
 
 export const exuvia_schema: i32 = SCHEMA;
 

@@ -1,7 +1,7 @@
 // For the benchmark: `Ping` and `Pong` between two processes.
 
-import { Actor, Encoder, Message, send, start } from "../assembly/index";
-export { exuvia_abi, load, run, save } from "../assembly/index";
+import { Actor, Encoder, Message, send, start } from "exuvia-assemblyscript";
+export { exuvia_abi, load, run, save } from "exuvia-assemblyscript";
 
 class Ping extends Actor {
   rounds: i64 = 0;

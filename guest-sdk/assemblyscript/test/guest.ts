@@ -1,7 +1,7 @@
 // What sdk.test.mjs tries: values taken apart and put together again, and memory under stress.
 
-import { Actor, Decoder, Encoder, Fields, Message, Slice, Type, start } from "../assembly/index";
-export { exuvia_abi, load, run, save } from "../assembly/index";
+import { Actor, Decoder, Encoder, Fields, Message, Slice, Type, start } from "exuvia-assemblyscript";
+export { exuvia_abi, load, run, save } from "exuvia-assemblyscript";
 
 export const exuvia_schema: i32 = 4;
 

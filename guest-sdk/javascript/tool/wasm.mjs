@@ -2,6 +2,7 @@
 
 const CUSTOM = 0;
 const MEMORY = 5;
+const EXPORT = 7;
 const DATA = 11;
 const DATA_COUNT = 12;
 const WASM_PAGE = 65536;
@@ -68,6 +69,36 @@ const custom = (name, body) => {
 const segment = (address, bytes) =>
   join(Uint8Array.of(0, 0x41), signed(address), Uint8Array.of(0x0b), unsigned(bytes.length), bytes);
 
+const NAMES_OF_FUNCTIONS = 1;
+const NAMES_OF_GLOBALS = 7;
+const KIND_OF_FUNCTION = 0;
+const KIND_OF_GLOBAL = 3;
+
+/** A section with the names of what is exported, for backtraces: the engine's own has none. */
+function names(exported) {
+  const encoder = new TextEncoder();
+  const subsection = (id, kind) => {
+    const entries = exported.filter((one) => one.kind === kind).sort((a, b) => a.index - b.index);
+    const body = join(unsigned(entries.length), ...entries.flatMap(({ index, name }) => [unsigned(index), unsigned(name.length), encoder.encode(name)]));
+    return join(Uint8Array.of(id), unsigned(body.length), body);
+  };
+  return custom("name", join(subsection(NAMES_OF_FUNCTIONS, KIND_OF_FUNCTION), subsection(NAMES_OF_GLOBALS, KIND_OF_GLOBAL)));
+}
+
+function readExports(body) {
+  const exported = [];
+  let [count, at] = readUnsigned(body, 0);
+  for (; count; count--) {
+    const [length, start] = readUnsigned(body, at);
+    const name = new TextDecoder().decode(body.subarray(start, start + length));
+    const kind = body[start + length];
+    const [index, next] = readUnsigned(body, start + length + 1);
+    if (!exported.some((one) => one.kind === kind && one.index === index)) exported.push({ name, kind, index });
+    at = next;
+  }
+  return exported;
+}
+
 /**
  * Says where a script goes: behind the module's data, and its address and length into two words.
  *
@@ -102,6 +133,7 @@ export function inject(engine, { parts: texts, pages }, customSections = []) {
   const added = texts.map(([address, bytes]) => segment(address, bytes));
   const parts = [engine.subarray(0, 8)];
   let hasData = false;
+  let exported = [];
   for (const { id, body } of sections(engine)) {
     if (id === MEMORY) {
       const [flags, afterFlags] = readUnsigned(body, 1);
@@ -114,7 +146,8 @@ export function inject(engine, { parts: texts, pages }, customSections = []) {
       parts.push(section(DATA, join(unsigned(count + added.length), body.subarray(rest), ...added)));
       hasData = true;
     } else parts.push(section(id, body));
+    if (id === EXPORT) exported = readExports(body);
   }
   if (!hasData) throw new Error("the engine has no data");
-  return join(...parts, ...customSections.map(([name, bytes]) => custom(name, bytes)));
+  return join(...parts, names(exported), ...customSections.map(([name, bytes]) => custom(name, bytes)));
 }
