@@ -1,9 +1,10 @@
 #!/bin/sh
 # Builds engine.wasm, once: QuickJS-ng and engine.c, by the C compiler of Zig. Half a minute.
 # Needs python3 with pip; the sources and the compiler come from the Python package index, pinned
-# in requirements.txt and checked by their hashes.
+# in quickjs.txt and zig.txt, and checked by their hashes.
 set -e
 cd "$(dirname "$0")"
+export PIP_ROOT_USER_ACTION=ignore
 build=${EXUVIA_ENGINE_BUILD:-build}
 out=${1:-engine.wasm}
 if ! python3 -m pip --version >/dev/null 2>&1; then
