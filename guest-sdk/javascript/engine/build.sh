@@ -5,7 +5,7 @@
 set -e
 cd "$(dirname "$0")"
 export PIP_ROOT_USER_ACTION=ignore
-build=${EXUVIA_ENGINE_BUILD:-build}
+build=${EXUVIA_ENGINE_BUILD:-target}
 out=${1:-engine.wasm}
 if ! python3 -m pip --version >/dev/null 2>&1; then
   echo "python3 with pip is missing, which brings the compiler: apt-get install python3-pip" >&2
@@ -31,11 +31,11 @@ flags="--target=wasm32-wasi -O2 -std=gnu17 -D_GNU_SOURCE -DQUICKJS_NG_BUILD -DND
 for part in quickjs libregexp libunicode dtoa; do
   [ -f "$build/$part.o" ] || $ZIG cc $flags -w -c "$build/quickjs/$part.c" -o "$build/$part.o"
 done
-for part in engine codec heap; do
+for part in engine calls codec heap; do
   $ZIG cc $flags -Wall -Wextra -Wno-unused-parameter -Werror -c $part.c -o "$build/$part.o"
 done
 # The stack comes first, and its pointer is exported: so the host knows what of it is dead.
-$ZIG cc $flags -mexec-model=reactor "$build"/engine.o "$build"/codec.o "$build"/heap.o \
+$ZIG cc $flags -mexec-model=reactor "$build"/engine.o "$build"/calls.o "$build"/codec.o "$build"/heap.o \
   "$build"/quickjs.o "$build"/libregexp.o "$build"/libunicode.o "$build"/dtoa.o -o "$out" \
   -Wl,-z,stack-size=262144 -Wl,--export=__stack_pointer -Wl,--export=exuvia_script \
   -Wl,--export=__heap_base -Wl,--export-memory -Wl,--strip-all -lwasi-emulated-signal -lwasi-emulated-process-clocks
