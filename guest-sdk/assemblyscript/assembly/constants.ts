@@ -213,4 +213,6 @@ export const TAG_SOCKET_CLOSE: u32 = 0xffffff18;
 /** A tag of io.md. */
 export const TAG_SOCKET_READ: u32 = 0xffffff19;
 /** A tag of io.md. */
+export const TAG_SOCKET_DATAGRAM: u32 = 0xffffff1a;
+/** A tag of io.md. */
 export const TAG_REFUSED: u32 = 0xffffffff;

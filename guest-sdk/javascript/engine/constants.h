@@ -83,6 +83,7 @@
 #define TAG_SOCKET_END 0xffffff17u
 #define TAG_SOCKET_CLOSE 0xffffff18u
 #define TAG_SOCKET_READ 0xffffff19u
+#define TAG_SOCKET_DATAGRAM 0xffffff1au
 #define TAG_REFUSED 0xffffffffu
 #define TAG_AWAITED 0xfffffffeu
 #define OPTIONS_SIZE 72

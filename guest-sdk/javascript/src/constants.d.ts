@@ -181,6 +181,7 @@ export const TAG: {
   readonly SOCKET_END: 0xffffff17;
   readonly SOCKET_CLOSE: 0xffffff18;
   readonly SOCKET_READ: 0xffffff19;
+  readonly SOCKET_DATAGRAM: 0xffffff1a;
   readonly REFUSED: 0xffffffff;
   readonly AWAITED: 0xfffffffe;
 };

@@ -181,6 +181,7 @@ export const TAG = Object.freeze({
   SOCKET_END: 0xffffff17,
   SOCKET_CLOSE: 0xffffff18,
   SOCKET_READ: 0xffffff19,
+  SOCKET_DATAGRAM: 0xffffff1a,
   REFUSED: 0xffffffff,
   AWAITED: 0xfffffffe,
 });

@@ -18,6 +18,8 @@ pub(super) enum Language {
     C,
     /// Zig
     Zig,
+    /// AssemblyScript, by asc
+    Assemblyscript,
     /// JavaScript and TypeScript, in QuickJS
     #[value(alias = "typescript")]
     Javascript,
@@ -39,6 +41,7 @@ impl Language {
             Language::Rust => "rust",
             Language::C => "c",
             Language::Zig => "zig",
+            Language::Assemblyscript => "assemblyscript",
             Language::Javascript => "javascript",
         }
     }
@@ -59,6 +62,15 @@ impl Language {
                 "build.zig" "build.zig.in",
                 "build.zig.zon" "build.zig.zon.in",
                 "src/main.zig" "src/main.zig",
+                ".gitignore" "gitignore",
+            },
+            Language::Assemblyscript => of! { "assemblyscript":
+                "README.md" "README.md.in",
+                "exuvia.toml" "exuvia.toml.in",
+                "package.json" "package.json.in",
+                "tsconfig.json" "tsconfig.json",
+                "assembly/main.ts" "assembly/main.ts",
+                "assembly/protocol.jsonl" "assembly/protocol.jsonl",
                 ".gitignore" "gitignore",
             },
             Language::Javascript => of! { "javascript":
