@@ -6,6 +6,7 @@ import { dirname, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { keepFunctionsOf } from "./keep-functions.mjs";
+import { withSection, withoutDeadStack } from "./wasm.mjs";
 
 const HELP = `Usage: exuvia-as build SCRIPT --out MODULE [--use NAME=VALUE]... [--protocol FILE] [--fast] [--inline] [-- FLAGS OF ASC]
 
@@ -33,20 +34,6 @@ async function compiler() {
   console.error("assemblyscript is missing: run `npm install`");
   process.exit(69);
 }
-
-const unsigned = (value) => {
-  const bytes = [];
-  do {
-    bytes.push((value & 0x7f) | (value > 0x7f ? 0x80 : 0));
-    value >>>= 7;
-  } while (value);
-  return Buffer.from(bytes);
-};
-const section = (name, body) => {
-  const text = Buffer.from(name);
-  const all = Buffer.concat([unsigned(text.length), text, body]);
-  return Buffer.concat([Buffer.of(0), unsigned(all.length), all]);
-};
 
 const own = process.argv.indexOf("--");
 const { values, positionals } = parseArgs({
@@ -102,7 +89,7 @@ if (error) {
   console.error(stderr.toString().trimEnd() || error.message);
   process.exit(1);
 }
-let module = readFileSync(temporary);
-if (values.protocol) module = Buffer.concat([module, section("exuvia.protocol", readFileSync(values.protocol))]);
+let module = withoutDeadStack(readFileSync(temporary));
+if (values.protocol) module = withSection(module, "exuvia.protocol", readFileSync(values.protocol));
 writeFileSync(temporary, module);
 renameSync(temporary, values.out);

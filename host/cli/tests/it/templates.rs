@@ -187,6 +187,15 @@ fn an_app_in_zig_is_edited_while_it_counts() {
 }
 
 #[test]
+fn an_app_in_assemblyscript_is_edited_while_it_counts() {
+    counts_in(
+        "assemblyscript",
+        "assembly/main.ts",
+        ["this.count += by", "this.count += 10 * by"],
+    );
+}
+
+#[test]
 fn an_app_in_javascript_is_edited_while_it_counts() {
     counts_in(
         "javascript",
