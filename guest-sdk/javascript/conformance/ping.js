@@ -1,11 +1,11 @@
 // For the benchmark: `Ping` and `Pong` between two processes.
 
-import { actor, send } from "exuvia-actor";
+import { actor, send, takes } from "exuvia-actor";
 
 actor({
   init: () => ({ rounds: 0 }),
   messages: {
-    Start: (state, { to, rounds }) => send(to, { Ping: { left: rounds } }),
+    Start: takes({ to: "pid", rounds: "int" }, (state, { to, rounds }) => send(to, { Ping: { left: rounds } })),
     Ping(state, { left }, { from }) {
       state.rounds++;
       send(from, { Pong: { left } });

@@ -268,6 +268,36 @@ test("TypeScript is built, HTTP is answered, and the messages are described", as
   assert.ok(text.endsWith('{"count":0,"path":"/x"}'));
 });
 
+test("a concurrent actor handles others while it waits, and gets replies it did not await", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "exuvia-"));
+  const file = join(folder, "concurrent.js");
+  writeFileSync(file, `import { actor, sleep, request } from "exuvia-actor";
+    actor({
+      concurrent: true,
+      init: () => ({ count: 0, replies: [] }),
+      messages: {
+        Add: (state, { by }) => void (state.count += by),
+        Ask: (state, { to }) => void request(to, "Get"),
+      },
+      requests: { Get: (state) => state.count, async Slow(state) { await sleep(5); return state.count; }, Replies: (state) => state.replies },
+      reply: (state, value) => void state.replies.push(value),
+      down: (state, { reason }) => void state.replies.push(reason.name),
+    });`);
+  const process = new TestProcess((await build(file)).module);
+  process.deliver({ kind: KIND.INIT });
+  assert.equal(process.request(encode("Slow")), undefined);
+  const slow = process.lastReference - 1n;
+  const timer = process.sent.at(-1);
+  assert.equal(tell(process, { Add: { by: 2 } }), RUN.WAITING);
+  assert.equal(ask(process, "Get"), 2);
+  assert.equal(process.deliver({ kind: KIND.TIMER, reference: timer.reference, tag: timer.tag }), RUN.REST);
+  assert.equal(decode(process.replies.find((reply) => reply.reference === slow).payload), 2);
+  tell(process, { Ask: { to: new Uint8Array(16).fill(3) } });
+  process.deliver({ kind: KIND.REPLY, reference: process.sent.at(-1).reference, payload: encode([7]) });
+  process.deliver({ kind: KIND.DOWN, reference: 99n, reason: 2 });
+  assert.deepEqual(ask(process, "Replies"), [[7], "KILLED"]);
+});
+
 test("what is wrong with a script is said with its place", async () => {
   const folder = mkdtempSync(join(tmpdir(), "exuvia-"));
   const fails = async (text, wanted) => {

@@ -1,6 +1,6 @@
 // From a script in JavaScript or TypeScript to a module: bundled, put into the engine, started once.
 
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
 import { createRequire } from "node:module";
 import { spawnSync } from "node:child_process";
@@ -19,18 +19,55 @@ export class BuildError extends Error {
   }
 }
 
+const LOCK = `${ENGINE}.lock`;
+const LOOK_AGAIN_MS = 200;
+
+/** Whether the process that has the lock still runs: one that was interrupted leaves it behind. */
+function isAlive() {
+  try {
+    process.kill(Number(readFileSync(LOCK, "utf8")) || process.pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/** Runs it while no other process does: several builds may find at once that there is no engine. */
+function alone(run) {
+  for (;;) {
+    try {
+      writeFileSync(LOCK, String(process.pid), { flag: "wx" });
+      break;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+    }
+    if (!isAlive()) rmSync(LOCK, { force: true });
+    else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_AGAIN_MS);
+  }
+  try {
+    return run();
+  } finally {
+    rmSync(LOCK, { force: true });
+  }
+}
+
+function changedSources() {
+  const built = statSync(ENGINE, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return ENGINE_SOURCES.filter((name) => statSync(resolve(sdk, "engine", name)).mtimeMs > built);
+}
+
 /** The engine's bytes; it is built from its sources the first time, and when they have changed. */
 export function engine(out = console.error) {
-  const built = existsSync(ENGINE) ? statSync(ENGINE).mtimeMs : 0;
-  const changed = ENGINE_SOURCES.map((name) => resolve(sdk, "engine", name)).filter((file) => statSync(file).mtimeMs > built);
-  if (changed.length) {
-    out(built ? "the engine's sources have changed: building it anew" : "building the engine, once: half a minute");
-    const temporary = `${ENGINE}.${process.pid}`;
-    const { status, error } = spawnSync(resolve(sdk, "engine/build.sh"), [temporary], { stdio: ["ignore", "inherit", "inherit"] });
-    if (error) throw new BuildError(`could not run engine/build.sh: ${error.message}`);
-    if (status) throw new BuildError(`engine/build.sh failed with status ${status}`, status);
-    renameSync(temporary, ENGINE);
-  }
+  if (changedSources().length)
+    alone(() => {
+      if (!changedSources().length) return; // another process has built it meanwhile
+      out(existsSync(ENGINE) ? "the engine's sources have changed: building it anew" : "building the engine, once: half a minute");
+      const temporary = `${ENGINE}.${process.pid}`;
+      const { status, error } = spawnSync(resolve(sdk, "engine/build.sh"), [temporary], { stdio: ["ignore", "inherit", "inherit"] });
+      if (error) throw new BuildError(`could not run engine/build.sh: ${error.message}`);
+      if (status) throw new BuildError(`engine/build.sh failed with status ${status}`, status);
+      renameSync(temporary, ENGINE);
+    });
   return readFileSync(ENGINE);
 }
 
