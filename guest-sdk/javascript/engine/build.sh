@@ -27,7 +27,16 @@ if [ -z "$ZIG" ]; then
   ZIG="python3 -m ziglang"
 fi
 flags="--target=wasm32-wasi -O2 -std=gnu17 -D_GNU_SOURCE -DQUICKJS_NG_BUILD -DNDEBUG -fno-sanitize=all
-  -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS -I$build/quickjs -I."
+  -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS -I$build/quickjs -I. -include frame.h"
+# A wasm module cannot see how much of the host's stack it uses, only the part of its frames that lies
+# in memory. So each function that asks whether it is too deep gets a frame that is as large here as
+# there: then a recursion without an end is a RangeError, and not the end of the process.
+if [ ! -f "$build/quickjs/padded" ]; then
+  sed -i -e 's/^\( *\)if (js_check_stack_overflow(rt,/\1FRAME_OF_CALL if (js_check_stack_overflow(rt,/' \
+    -e 's/^\( *\)if (js_check_stack_overflow(\([^r]\)/\1FRAME_HERE if (js_check_stack_overflow(\2/' "$build/quickjs/quickjs.c"
+  [ "$(grep -c "FRAME_.* if" "$build/quickjs/quickjs.c")" -ge 20 ] || { echo "quickjs.c has changed: see build.sh" >&2; exit 1; }
+  touch "$build/quickjs/padded"
+fi
 for part in quickjs libregexp libunicode dtoa; do
   [ -f "$build/$part.o" ] || $ZIG cc $flags -w -c "$build/quickjs/$part.c" -o "$build/$part.o"
 done

@@ -21,7 +21,7 @@ __attribute__((used)) volatile script_place exuvia_script = {NULL, 0};
 EXPORT(exuvia_abi) int32_t exuvia_abi(void) { return EXUVIA_ABI; }
 EXPORT(exuvia_shared_start) void exuvia_shared_start(void) {}
 
-#define STACK_FOR_SCRIPTS (160 * 1024)
+#define STACK_FOR_SCRIPTS (200 * 1024)
 #define MAX_REFERENCES 64
 /* Garbage in cycles is collected at rest when there may be this much, or as much as is alive. */
 #define GARBAGE_AT_REST 4096
@@ -64,6 +64,11 @@ static void describe(JSValueConst exception, void (*use)(const char *, size_t)) 
     JS_FreeValue(ctx, f);
   }
   size_t length;
+  /* What the engine throws if there is not even memory for an error. */
+  if (JS_IsNull(exception)) {
+    use("null: out of memory, unless it was thrown", 41);
+    return;
+  }
   const char *s = JS_IsString(text) ? JS_ToCStringLen(ctx, &length, text) : NULL;
   if (!s) {
     JS_FreeValue(ctx, JS_GetException(ctx));

@@ -198,6 +198,8 @@ test("a recursion without an end is a RangeError, and a timeout fires", () => {
   const process = started();
   tell(process, "Deep");
   assert.deepEqual(ask(process, "Log"), ["RangeError"]);
+  tell(process, "Nested");
+  assert.deepEqual(ask(process, "Log"), ["RangeError", "RangeError"]);
   assert.equal(tell(process, "Timeout"), RUN.WAITING);
   const timer = process.sent.at(-1);
   assert.equal(process.deliver({ kind: KIND.TIMER, reference: timer.reference, tag: timer.tag }), RUN.REST);

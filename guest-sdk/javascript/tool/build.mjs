@@ -10,7 +10,7 @@ import { instance, start } from "./start.mjs";
 
 const sdk = fileURLToPath(new URL("../", import.meta.url));
 const ENGINE = resolve(sdk, "engine/engine.wasm");
-const ENGINE_SOURCES = ["engine.c", "calls.c", "codec.c", "codec.h", "glue.h", "heap.c", "exuvia.h", "constants.h", "build.sh", "quickjs.txt", "zig.txt"];
+const ENGINE_SOURCES = ["engine.c", "calls.c", "codec.c", "codec.h", "glue.h", "frame.h", "heap.c", "exuvia.h", "constants.h", "build.sh", "quickjs.txt", "zig.txt"];
 
 export class BuildError extends Error {
   constructor(message, status = 1) {

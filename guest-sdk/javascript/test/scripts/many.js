@@ -11,6 +11,7 @@ actor({
     Throw: () => { throw new Error("thrown here", { cause: new TypeError("the cause") }); },
     Stuck: () => new Promise(() => {}),
     Deep: (state) => { const f = (n) => 1 + f(n + 1); try { f(0); } catch (error) { state.log.push(error.name); } },
+    Nested: (state) => { for (const f of [() => JSON.parse("[".repeat(50000)), () => { let v = 1; for (let i = 0; i < 20000; i++) v = [v]; JSON.stringify(v); }]) { try { f(); } catch (error) { state.log.push(error.name); } } },
     Timeout: (state) => { setTimeout((text) => state.log.push(text), 10, "fired"); },
     Cycle: () => { for (let i = 0; i < 200; i++) { const a = { data: "x".repeat(100) }; a.a = a; } },
   },
