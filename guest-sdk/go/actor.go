@@ -14,7 +14,6 @@ type handler struct {
 	do      func(ctx *Context, parameters *msgpack.Decoder, from *Message) error
 	// What `exuvia describe` shows.
 	parameters, reply reflect.Type
-	docs              string
 }
 
 // actor is what a module's init functions have said about its processes.

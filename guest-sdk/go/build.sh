@@ -13,16 +13,14 @@ go1.2[7-9]* | go1.[3-9][0-9]*) ;;
 	exit 69
 	;;
 esac
-export GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=
+export GOTOOLCHAIN=local GOFLAGS=
+# build OUT PACKAGE TAG [LDFLAGS]. -checklinkname=0 is for the package files of the SDK.
 build() {
-	out=$1
-	package=$2
-	shift 2
-	# -checklinkname=0: the package files of the SDK.
-	"$go" build -trimpath -buildmode=c-shared "$@" -o "$folder/$out.wasm" "./$package"
+	GOOS=wasip1 GOARCH=wasm "$go" build -trimpath -buildmode=c-shared -tags "$3" -ldflags "-checklinkname=0 ${4:-}" -o "$folder/$1.wasm" "./$2"
+	"$go" run -tags "$3" "./$2" "$folder/$1.wasm"
 }
-build one actor -ldflags=-checklinkname=0
-build same actor "-ldflags=-checklinkname=0 -X main.version=101"
-build two actor -tags two -ldflags=-checklinkname=0
-build bad actor -tags bad -ldflags=-checklinkname=0
-build ping ping
+build one actor one
+build same actor one "-X main.version=101"
+build two actor two
+build bad actor bad
+build ping ping one

@@ -9,4 +9,5 @@ export GOTOOLCHAIN=local GOFLAGS=
 # Each for a moment only: longer by hand.
 "$go" test ./msgpack -run '^$' -fuzz FuzzDecode -fuzztime "${FUZZ:-3s}"
 "$go" test ./conformance/actor -run '^$' -fuzz FuzzMessages -fuzztime "${FUZZ:-3s}"
-GOOS=wasip1 GOARCH=wasm "$go" vet . ./internal/sys ./conformance/...
+# In Wasm an address is a number, and the SDK looks for some.
+GOOS=wasip1 GOARCH=wasm "$go" vet -unsafeptr=false . ./internal/sys ./files ./conformance/ping

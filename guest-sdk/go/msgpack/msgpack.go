@@ -154,3 +154,26 @@ func codecOf(of reflect.Type) (*codec, error) {
 	}
 	return c, nil
 }
+
+// Field is a field of a struct as MessagePack has it.
+type Field struct {
+	Name string
+	Type reflect.Type
+}
+
+// Fields returns the fields of a struct; none for other types.
+func Fields(of reflect.Type) []Field {
+	if of.Kind() != reflect.Struct || of == timeType || of == extType {
+		return nil
+	}
+	b := builder{of: map[reflect.Type]*codec{}}
+	found, _, err := b.fields(of, nil, nil)
+	if err != nil {
+		return nil
+	}
+	fields := make([]Field, len(found))
+	for i, f := range found {
+		fields[i] = Field{f.name, of.FieldByIndex(f.index).Type}
+	}
+	return fields
+}

@@ -72,7 +72,7 @@ func init() {
 	exuvia.HandleExit((*actor).exit)
 }
 
-func main() {}
+func main() { exuvia.Main() }
 
 // A reply of nil.
 type null = *struct{}

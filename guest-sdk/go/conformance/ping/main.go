@@ -40,4 +40,4 @@ func hit(to exuvia.Pid, name string, left int64) {
 	}
 }
 
-func main() {}
+func main() { exuvia.Main() }
