@@ -1,3 +1,6 @@
+// Package exuvia writes Exuvia processes in Go. See [Actor] for a start, and README.md for a tour.
+//go:generate go run ./internal/generate
+
 package exuvia
 
 import (
