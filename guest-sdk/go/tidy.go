@@ -20,9 +20,11 @@ const (
 	// lookEvery is how many reductions there are between two looks at the heap, which cost some 5 us.
 	lookEvery = 2_000
 
-	// blockLeast and blockMost are the sizes of the blocks of free memory that are cleared.
+	// blockLeast and blockMost are the sizes of the blocks in which free memory is cleared, and blocksMost how many
+	// there are; if they are not enough, the blocks are larger.
 	blockLeast = 16 << 10
 	blockMost  = 1 << 20
+	blocksMost = 64
 
 	// stackUsed is how much of the stack is used during a collection, a quarter of it at least, and stackCleared how
 	// much is cleared. With both, the stack has 16 KiB, which is grown to before there are processes.
@@ -98,9 +100,9 @@ func collectDeep() {
 //go:noinline
 func clearFree() bool {
 	t := &tidyUp
-	var blocks [64][]byte
+	var blocks [blocksMost][]byte
 	taken := 0
-	for size := uint64(blockMost); size >= blockLeast && taken < len(blocks); {
+	for size := max(blockMost, t.stats.HeapIdle/(blocksMost/2)); size >= blockLeast && taken < len(blocks); {
 		idle, held := t.stats.HeapIdle, t.stats.HeapSys
 		if idle < blockLeast {
 			break

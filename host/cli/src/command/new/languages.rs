@@ -23,6 +23,8 @@ pub(super) enum Language {
     /// JavaScript and TypeScript, in QuickJS
     #[value(alias = "typescript")]
     Javascript,
+    /// Go, by its own compiler
+    Go,
 }
 
 macro_rules! of {
@@ -43,6 +45,7 @@ impl Language {
             Language::Zig => "zig",
             Language::Assemblyscript => "assemblyscript",
             Language::Javascript => "javascript",
+            Language::Go => "go",
         }
     }
 
@@ -80,6 +83,14 @@ impl Language {
                 "tsconfig.json" "tsconfig.json",
                 "src/main.ts" "src/main.ts",
                 "test/main.test.mjs" "test/main.test.mjs.in",
+                ".gitignore" "gitignore",
+            },
+            Language::Go => of! { "go":
+                "README.md" "README.md.in",
+                "exuvia.toml" "exuvia.toml.in",
+                "go.mod" "go.mod.in",
+                "main.go" "main.go",
+                "main_test.go" "main_test.go",
                 ".gitignore" "gitignore",
             },
         })
