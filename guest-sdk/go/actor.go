@@ -147,7 +147,7 @@ func Handle[S, M any](name string, do func(state *S, ctx *Context, message M)) {
 // cannot be decoded is refused.
 func HandleRequest[S, M, R any](name string, do func(state *S, ctx *Context, request M) (R, error)) {
 	same[S]()
-	prepare[R]("the reply of " + name)
+	codec := prepare[R]("the reply of " + name)
 	take := parameters[M](name)
 	var slot R
 	reply := reflect.ValueOf(&slot).Elem()
@@ -164,7 +164,8 @@ func HandleRequest[S, M, R any](name string, do func(state *S, ctx *Context, req
 			return nil
 		}
 		slot = answer
-		payload, err := msgpack.AppendValue(scratch[:0], reply)
+		encoding.Reset(scratch[:0])
+		payload, err := encoded(codec.Encode(&encoding, reply))
 		reply.SetZero()
 		if err != nil {
 			caller.Refuse("the reply: %v", err)
@@ -245,19 +246,21 @@ func same[S any]() {
 	me.state = t
 }
 
-func prepare[T any](what string) {
-	if err := msgpack.Prepare(reflect.TypeFor[T]()); err != nil {
+func prepare[T any](what string) *msgpack.Codec {
+	codec, err := msgpack.CodecOf(reflect.TypeFor[T]())
+	if err != nil {
 		panic(fmt.Sprintf("exuvia: %s: %v", what, err))
 	}
+	return codec
 }
 
 // parameters returns what decodes the parameters of a message without an allocation of its own.
 func parameters[M any](name string) func(*msgpack.Decoder) (M, error) {
-	prepare[M]("the parameters of " + name)
+	codec := prepare[M]("the parameters of " + name)
 	slot := new(M)
 	into := reflect.ValueOf(slot).Elem()
 	return func(d *msgpack.Decoder) (M, error) {
-		err := d.Value(into)
+		err := codec.Decode(d, into)
 		if err == nil && len(d.Rest()) > 0 {
 			err = fmt.Errorf("%d bytes are left behind the parameters", len(d.Rest()))
 		}

@@ -69,7 +69,7 @@ func Protocol() []byte {
 		h := me.handlers[name]
 		f := function{Name: msgpack.Name(name), Message: name, Parameters: []parameter{}}
 		for _, field := range msgpack.Fields(h.parameters) {
-			f.Parameters = append(f.Parameters, parameter{field.Name, typeName(field.Type)})
+			f.Parameters = append(f.Parameters, parameter{field.Name, typeOf(field)})
 		}
 		if h.reply != nil {
 			f.Reply = typeName(h.reply)
@@ -79,6 +79,14 @@ func Protocol() []byte {
 		}
 	}
 	return out.Bytes()
+}
+
+func typeOf(field msgpack.Field) string {
+	name := typeName(field.Type)
+	if field.Optional && field.Type.Kind() != reflect.Pointer {
+		return "Option<" + name + ">"
+	}
+	return name
 }
 
 // typeName writes a type for people. What begins with "Option<" may be left out.

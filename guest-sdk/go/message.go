@@ -85,7 +85,8 @@ type Caller[R any] struct {
 
 // Reply answers the request. Nothing happens if nobody waits for it any more.
 func (c Caller[R]) Reply(value R) error {
-	payload, err := msgpack.Append(scratch[:0], value)
+	encoding.Reset(scratch[:0])
+	payload, err := encoded(encoding.Any(value))
 	if err != nil {
 		return err
 	}
@@ -128,17 +129,30 @@ var scratch = make([]byte, 0, 1024)
 // wipe clears what was encoded. A buffer that had to be larger is garbage then, but zeroes cost an image nothing.
 func wipe(encoded []byte) { clear(encoded) }
 
+// encoding writes into the scratch buffer.
+var encoding msgpack.Encoder
+
+// encoded returns what was written, and forgets it.
+func encoded(err error) ([]byte, error) {
+	bytes := encoding.Bytes()
+	encoding.Reset(nil)
+	return bytes, err
+}
+
 // encodeMessage encodes a message with a name, into the scratch buffer if it fits.
 func encodeMessage(name string, parameters any) ([]byte, error) {
+	encoding.Reset(scratch[:0])
 	if parameters == nil {
-		return msgpack.Append(scratch[:0], name)
+		return encoded(encoding.Name(name))
 	}
-	// A map with one entry.
-	buffer, err := msgpack.Append(append(scratch[:0], 0x81), name)
-	if err != nil {
-		return nil, err
+	err := encoding.MapLen(1)
+	if err == nil {
+		err = encoding.Name(name)
 	}
-	return msgpack.Append(buffer, parameters)
+	if err == nil {
+		err = encoding.Any(parameters)
+	}
+	return encoded(err)
 }
 
 var (

@@ -146,6 +146,7 @@ func nameOf(d *msgpack.Decoder) ([]byte, error) {
 func typed(m *Message) {
 	decoding = m.decoder()
 	name, err := nameOf(&decoding)
+	decoding.Strict = true
 	if err == nil {
 		h, known := me.handlers[string(name)]
 		switch {

@@ -3,6 +3,7 @@ package msgpack
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"reflect"
 	"strings"
 	"time"
@@ -552,7 +553,19 @@ func (b *builder) fields(t reflect.Type, above []int, into []field) ([]field, bo
 func (b *builder) structure(c *codec, t reflect.Type) error {
 	// Before the fields, which may refer to the type itself.
 	var fields []field
-	c.decode = orZero(func(d *Decoder, v reflect.Value) error {
+	var required uint64 // a bit for each of the first 64
+	missing := func(d *Decoder, seen uint64) error {
+		if !d.Strict || required&^seen == 0 {
+			return nil
+		}
+		return d.fail("the field `%s` is missing", fields[bits.TrailingZeros64(required&^seen)].name)
+	}
+	c.decode = func(d *Decoder, v reflect.Value) error {
+		if d.isNil() {
+			v.SetZero()
+			return missing(d, 0)
+		}
+		var seen uint64
 		n, err := d.MapLen()
 		if err != nil {
 			return err
@@ -572,6 +585,7 @@ func (b *builder) structure(c *codec, t reflect.Type) error {
 					continue
 				}
 				known = true
+				seen |= 1 << i
 				if err := f.codec.decode(d, part(v, f.index)); err != nil {
 					return within(err, f.name)
 				}
@@ -584,8 +598,8 @@ func (b *builder) structure(c *codec, t reflect.Type) error {
 			}
 		}
 		d.depth--
-		return nil
-	})
+		return missing(d, seen)
+	}
 	c.encode = func(e *encoder, v reflect.Value) error {
 		if err := e.enter(); err != nil {
 			return err
@@ -620,10 +634,20 @@ func (b *builder) structure(c *codec, t reflect.Type) error {
 	if fields, hidden, err = b.fields(t, nil, nil); err != nil {
 		return err
 	}
+	for i, f := range fields {
+		if !f.optional(t) {
+			required |= 1 << i
+		}
+	}
 	if hidden && len(fields) == 0 && !reflect.PointerTo(t).Implements(unmarshalerType) {
 		return &Error{Offset: -1, Why: fmt.Sprintf("%v has no exported field: nothing of it would be kept", t)}
 	}
 	return nil
+}
+
+// optional reports whether the field may be missing.
+func (f *field) optional(of reflect.Type) bool {
+	return f.omitEmpty || of.FieldByIndex(f.index).Type.Kind() == reflect.Pointer
 }
 
 func part(v reflect.Value, index []int) reflect.Value {

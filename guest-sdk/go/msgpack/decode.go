@@ -38,6 +38,8 @@ type Decoder struct {
 	depth int
 	// Budget is how many bytes may still be allocated for what is decoded; [NewDecoder] sets no limit.
 	Budget int
+	// Strict makes a missing field of a struct an error, unless it is a pointer or has the option omitempty.
+	Strict bool
 	// Share lets strings and byte slices refer to the data instead of copies of it. The data must not change then.
 	Share bool
 }

@@ -13,6 +13,24 @@ type encoder struct {
 	depth  int
 }
 
+// Encoder writes values one after the other. Unlike [Append], it allocates nothing but the buffer when it is used again.
+type Encoder struct{ e encoder }
+
+// Reset begins anew, in this buffer.
+func (e *Encoder) Reset(buffer []byte) { e.e = encoder{buffer: buffer} }
+
+// Bytes returns what was written.
+func (e *Encoder) Bytes() []byte { return e.e.buffer }
+
+// Name writes a string.
+func (e *Encoder) Name(name string) error { return e.e.string(name) }
+
+// MapLen writes the head of a map; its entries follow.
+func (e *Encoder) MapLen(n int) error { return e.e.dict(n) }
+
+// Any writes a value.
+func (e *Encoder) Any(value any) error { return e.e.any(value) }
+
 func (e *encoder) fail(format string, arguments ...any) error {
 	return &Error{Offset: -1, Why: fmt.Sprintf(format, arguments...)}
 }

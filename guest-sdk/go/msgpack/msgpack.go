@@ -119,6 +119,24 @@ func UnmarshalFirst(data []byte, pointer any) (rest []byte, err error) {
 	return d.Rest(), nil
 }
 
+// Codec reads and writes one type, without looking for how that is done.
+type Codec struct{ codec }
+
+// CodecOf returns the codec of a type.
+func CodecOf(of reflect.Type) (*Codec, error) {
+	c, err := codecOf(of)
+	if err != nil {
+		return nil, err
+	}
+	return &Codec{*c}, nil
+}
+
+// Decode reads a value into one that can be set.
+func (c *Codec) Decode(d *Decoder, into reflect.Value) error { return c.codec.decode(d, into) }
+
+// Encode writes a value.
+func (c *Codec) Encode(e *Encoder, value reflect.Value) error { return c.codec.encode(&e.e, value) }
+
 // codec reads and writes one type.
 type codec struct {
 	decode func(*Decoder, reflect.Value) error
@@ -157,8 +175,9 @@ func codecOf(of reflect.Type) (*codec, error) {
 
 // Field is a field of a struct as MessagePack has it.
 type Field struct {
-	Name string
-	Type reflect.Type
+	Name     string
+	Type     reflect.Type
+	Optional bool // it may be missing, also if the decoder is strict
 }
 
 // Fields returns the fields of a struct; none for other types.
@@ -173,7 +192,7 @@ func Fields(of reflect.Type) []Field {
 	}
 	fields := make([]Field, len(found))
 	for i, f := range found {
-		fields[i] = Field{f.name, of.FieldByIndex(f.index).Type}
+		fields[i] = Field{f.name, of.FieldByIndex(f.index).Type, f.optional(of)}
 	}
 	return fields
 }

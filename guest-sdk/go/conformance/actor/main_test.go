@@ -45,7 +45,7 @@ func TestArgumentsThatAreWrongFailTheStart(t *testing.T) {
 
 func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 	p := exuviatest.Start(t, nil)
-	for name, parameters := range map[string]any{"Nope": nil, "Length": map[string]any{"bytes": 5}, "Add": add{1}} {
+	for name, parameters := range map[string]any{"Nope": nil, "Note": nil, "Send": map[string]any{"to": exuvia.None}, "Length": map[string]any{"bytes": 5}, "Add": add{1}} {
 		var refused *exuvia.RefusedError
 		if err := p.Reply(p.Request(name, parameters), nil); !errors.As(err, &refused) {
 			t.Errorf("%s: %v", name, err)

@@ -79,8 +79,8 @@ fn looked(caller: &mut Caller<'_, FrameData>, function: &Function, arguments: [u
     let Some(it) = bytes(memory, subscriptions.cast_signed(), SUBSCRIPTION) else {
         return false;
     };
-    let is_over = is_restricted || (it[FLAGS] & ABSOLUTE == 0 && it[TIME..TIME + 8] == [0; 8]);
-    let is_look = it[KIND] == CLOCK && is_over;
+    let is_timer = it[KIND] == CLOCK && it[FLAGS] & ABSOLUTE == 0;
+    let is_look = is_timer && (is_restricted || it[TIME..TIME + 8] == [0; 8]);
     let mut event = [0; EVENT];
     event[..8].copy_from_slice(&it[..8]);
     let writes: [(u32, &[u8]); 2] = [(events, &event), (number_of_events, &1u32.to_le_bytes())];
