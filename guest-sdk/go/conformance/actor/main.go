@@ -123,7 +123,7 @@ func (a *actor) release(_ *exuvia.Context, m value) (null, error) {
 
 type call struct {
 	To        exuvia.Pid
-	Value     msgpack.Raw
+	Value     msgpack.Raw `msgpack:"value,omitempty"` // not of CallKeep and Await
 	TimeoutMs int64
 }
 

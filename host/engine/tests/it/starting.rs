@@ -103,6 +103,27 @@ fn constants_are_asked_for_after_initialization_and_leave_no_trace() {
     }
 }
 
+/// Go looks so whether there is something to do whenever it has collected garbage, and sleeps before it
+/// says why it fails.
+#[test]
+fn a_timer_is_over_at_once_while_a_module_starts() {
+    let world = World::new(Setup::default());
+    let ask = r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
+    let start = r#"
+      (func $look (param $time i64)
+        (i64.store (i32.const 6000) (i64.const 77))
+        (i64.store (i32.const 6024) (local.get $time))
+        (i64.store (i32.const 6100) (i64.const 0))
+        (if (call $poll (i32.const 6000) (i32.const 6100) (i32.const 1) (i32.const 6140)) (then unreachable)))
+      (func (export "_initialize") (call $look (i64.const 0)))
+      (func (export "warm_up") (call $look (i64.const 3600000000000)))"#;
+    world.deploy("m", &answering(ask, "(i64.load (local.get $tag))", start));
+    let pid = world.spawn("m");
+    let at = |address| world.ask(pid, address, &[]).number();
+    // One event, of what was subscribed to, without an error.
+    assert_eq!((at(6100), at(6108), at(6140) & 0xffff_ffff), (77, 0, 1));
+}
+
 #[test]
 fn an_optional_import_that_the_host_lacks_says_so_when_it_is_called() {
     let world = World::new(Setup::default());
