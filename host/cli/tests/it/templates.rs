@@ -203,3 +203,8 @@ fn an_app_in_javascript_is_edited_while_it_counts() {
         ["state.count += by", "state.count += 10 * by"],
     );
 }
+
+#[test]
+fn an_app_in_go_is_edited_while_it_counts() {
+    counts_in("go", "main.go", ["c.Count += m.By", "c.Count += 10 * m.By"]);
+}
