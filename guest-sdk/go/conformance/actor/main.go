@@ -24,7 +24,8 @@ type nothing struct{}
 
 type actor struct {
 	state
-	kept []exuvia.Caller[msgpack.Raw]
+	// Requests can be answered by other code, too.
+	Kept []exuvia.Caller[msgpack.Raw] `msgpack:"kept,omitempty"`
 	file *os.File
 }
 
@@ -108,16 +109,16 @@ func (a *actor) takeNotes(*exuvia.Context, nothing) ([]string, error) {
 }
 
 func (a *actor) keep(_ *exuvia.Context, _ nothing, from exuvia.Caller[msgpack.Raw]) {
-	a.kept = append(a.kept, from)
+	a.Kept = append(a.Kept, from)
 }
 
 func (a *actor) release(_ *exuvia.Context, m value) (null, error) {
-	for _, from := range a.kept {
+	for _, from := range a.Kept {
 		if err := from.Reply(m.Value); err != nil {
 			return nil, err
 		}
 	}
-	a.kept = nil
+	a.Kept = nil
 	return nil, nil
 }
 

@@ -64,6 +64,7 @@ func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 func TestTheStateCrosses(t *testing.T) {
 	p := exuviatest.Start(t, arguments{Start: 7})
 	p.Send("Note", note{"kept"})
+	kept := p.Request("Keep", nil)
 	saved, err := p.Save()
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +78,11 @@ func TestTheStateCrosses(t *testing.T) {
 	}
 	if notes := exuviatest.Ask[[]string](q, "Notes", nil); len(notes) != 1 || notes[0] != "kept" {
 		t.Error(notes)
+	}
+	exuviatest.Ask[any](q, "Release", value{encode(t, "late")})
+	var late string
+	if err := q.Reply(kept, &late); err != nil || late != "late" {
+		t.Error("a request that was kept is not answered by new code", err)
 	}
 	if _, err := exuviatest.Load(t, schema, encode(t, map[string]any{"count": "many"})); err == nil || !strings.Contains(err.Error(), "field `count`") {
 		t.Error(err)
