@@ -94,8 +94,12 @@ func Load(t testing.TB, schema int32, saved []byte) (*Process, error) {
 	return p, nil
 }
 
+// references are where those of the next process begin: none is used twice, as with a node.
+var references uint64
+
 func newProcess(t testing.TB) *Process {
-	h := &host{self: exuvia.Pid{15: 1}, names: map[string]exuvia.Pid{}, groups: map[string][]exuvia.Pid{}, next: 1000, memory: 64 << 20}
+	references += 1 << 32
+	h := &host{self: exuvia.Pid{15: 1}, names: map[string]exuvia.Pid{}, groups: map[string][]exuvia.Pid{}, next: references, memory: 64 << 20}
 	sys.Set(h)
 	sys.Entries.Reset()
 	t.Cleanup(func() { sys.Set(nil) })
