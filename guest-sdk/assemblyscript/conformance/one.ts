@@ -207,7 +207,7 @@ class Guest extends Actor {
       return;
     }
   }
-  reply(m: Message): void { this.answer(m.reference, outcome(new Outcome(Code.OK, m))); }
+  reply(m: Message): void { this.answer(m.reference, outcome(new Outcome(m.isDropped ? Code.TOO_BIG : Code.OK, m))); }
 
   down(m: Message): void {
     for (let i = 0; i < this.waiting.length; i++)
