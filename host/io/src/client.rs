@@ -128,14 +128,8 @@ impl<G: Send + 'static> HttpClient<G> {
 
 impl<G: 'static> Drop for HttpClient<G> {
     fn drop(&mut self) {
-        let exit = Signal::Exit {
-            from: Pid::NONE,
-            reason: ExitReason::new(Reason::SHUTDOWN),
-            linked: false,
-        };
-        self.shared.ends.store(true, Ordering::Relaxed);
-        let pid = *self.shared.pid.lock();
-        let _ = self.shared.system.signal(pid, exit);
+        self.shared.ends.store(true, Ordering::SeqCst);
+        self.shared.end();
     }
 }
 
@@ -399,10 +393,10 @@ fn denied(host: &str, port: u16) -> String {
 impl<G: Send + 'static> Drop for Alive<G> {
     fn drop(&mut self) {
         let shared = self.shared.clone();
-        if !shared.ends.load(Ordering::Relaxed) {
+        if !shared.ends.load(Ordering::SeqCst) {
             let runtime = shared.runtime.clone();
             runtime.spawn(async move {
-                while !shared.ends.load(Ordering::Relaxed) && shared.start().is_err() {
+                while !shared.ends.load(Ordering::SeqCst) && shared.start().is_err() {
                     // Its name is free in a moment.
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -411,9 +405,30 @@ impl<G: Send + 'static> Drop for Alive<G> {
     }
 }
 
+impl<G: 'static> Shared<G> {
+    /// Tells the process to end.
+    fn end(&self) {
+        let exit = Signal::Exit {
+            from: Pid::NONE,
+            reason: ExitReason::new(Reason::SHUTDOWN),
+            linked: false,
+        };
+        let pid = *self.pid.lock();
+        let _ = self.system.signal(pid, exit);
+    }
+}
+
 impl<G: Send + 'static> Shared<G> {
     /// Starts the process under its name.
     fn start(self: &Arc<Self>) -> Result<(), ClientError> {
+        let system = &self.system;
+        let pid = system.reserve_for(Requester::Host, &self.limits);
+        let pid = pid.map_err(|_| ClientError::TableFull)?;
+        if system.register(HTTP_CLIENT, pid).is_err() {
+            system.abandon(pid);
+            return Err(ClientError::Name);
+        }
+        // Not before: dropped, it starts another one.
         let process = ClientProcess {
             shared: self.clone(),
             alive: Alive {
@@ -423,15 +438,12 @@ impl<G: Send + 'static> Shared<G> {
         };
         let body = Body::Native(Some(Box::new(process)));
         let spec = SpawnSpec::new(body, self.limits.clone(), Payload::empty());
-        let system = &self.system;
-        let pid = system.reserve_for(Requester::Host, &self.limits);
-        let pid = pid.map_err(|_| ClientError::TableFull)?;
-        if system.register(HTTP_CLIENT, pid).is_err() {
-            system.abandon(pid);
-            return Err(ClientError::Name);
-        }
         *self.pid.lock() = pid;
         system.start(pid, spec);
+        // Whoever ended the client meanwhile may have told the process before.
+        if self.ends.load(Ordering::SeqCst) {
+            self.end();
+        }
         Ok(())
     }
 }
