@@ -82,7 +82,7 @@ struct Shared {
     has_ended: AtomicBool,
     /// Whoever gets what arrives had no room for it, or was not known, in a turn that cannot try it again itself.
     is_late: AtomicBool,
-    /// All who wait for the end of the process, or of the request of a body, are to look again.
+    /// All who wait for the end of the process, of the port's owner, or of the request of a body, are to look again.
     ends: Notify,
 }
 
@@ -218,6 +218,7 @@ impl ConnectionProcess {
             self.shared.credit.notify_one();
             if has_ended {
                 self.shared.to_write.notify_one();
+                self.shared.ends.notify_waiters();
             }
             return;
         }

@@ -65,8 +65,14 @@ impl<G: Send + 'static> Shared<G> {
             return Err(denied(&host, port));
         }
         let connection = Arc::new(self.connection()?);
-        let opened = head::opened_upload(&format!("{host}:{port}"));
-        let charge = self.charge(to.0, opened.len()).await?;
+        // An address of IPv6 has its brackets here.
+        let shown = outbound.uri.host().unwrap_or(&host);
+        let opened = head::opened_upload(&format!("{shown}:{port}"));
+        let charge = self.charge(to.0, opened.len());
+        let Some(charge) = place.unless_ended(charge).await else {
+            return Ok(());
+        };
+        let charge = charge?;
         let told = (SOCKET_OPEN, opened, charge);
         connection.open_as_reply(Port::upload(to.0), to, told);
         let time = time(&outbound);
@@ -99,8 +105,13 @@ impl<G: Send + 'static> Shared<G> {
                 () = receiving.run(self, outbound, body, grants) => {}
             }
         };
-        // What it has begun ends with it.
-        place.unless_ended(exchange).await;
+        // What it has begun ends with it; not with `exuvia.http`, since the socket is open.
+        tokio::select! {
+            biased;
+            () = connection.owner_ended() => {}
+            () = exchange => {}
+        }
+        drop(place);
         Ok(())
     }
 }
@@ -119,7 +130,7 @@ struct Sending<'a, G: 'static> {
     time: Duration,
     sent: watch::Sender<Sent>,
     has_come: watch::Receiver<Came>,
-    /// Why nothing more is taken.
+    /// Why nothing more is taken, as far as it is known.
     refusal: String,
 }
 
@@ -135,7 +146,7 @@ impl<G: Send + 'static> Sending<'_, G> {
                 Some(parts) => tokio::select! {
                     biased;
                     () = parts.closed() => {
-                        self.refused().await;
+                        self.gone();
                         continue;
                     }
                     event = timeout(self.time, self.port.port_event()) => event,
@@ -178,7 +189,7 @@ impl<G: Send + 'static> Sending<'_, G> {
             };
             match taken {
                 true => writes.written(),
-                false => writes.refuse(&self.refusal),
+                false => writes.refuse(self.refusal().await),
             }
         }
         false
@@ -227,6 +238,10 @@ impl<G: Send + 'static> Sending<'_, G> {
                 return false;
             }
         };
+        if self.length.is_some() && !trailers.is_empty() {
+            self.fails("invalid: a body with `length` has no trailers".into());
+            return false;
+        }
         if let Some(last) = self.last.take()
             && !self.put(Frame::data(last)).await
         {
@@ -250,7 +265,7 @@ impl<G: Send + 'static> Sending<'_, G> {
         match parts.put(frame, self.time).await {
             Ok(()) => true,
             Err(Unwritten::Gone) => {
-                self.refused().await;
+                self.gone();
                 false
             }
             Err(Unwritten::Slow) => {
@@ -268,16 +283,25 @@ impl<G: Send + 'static> Sending<'_, G> {
         self.parts = None;
     }
 
-    /// The server takes no more: finds out why.
-    async fn refused(&mut self) {
+    /// The server takes no more.
+    fn gone(&mut self) {
         self.parts = None;
-        let came = self
-            .has_come
-            .wait_for(|came| !matches!(came, Came::Nothing));
-        self.refusal = match came.await.as_deref() {
-            Ok(Came::Failed(why)) => why.clone(),
-            _ => "reset: the server has responded and takes no more of the body".into(),
-        };
+        // Nothing more of it is awaited: from now on the response has its time.
+        self.sent.send_replace(Sent::Complete);
+    }
+
+    /// Finds out why nothing more is taken.
+    async fn refusal(&mut self) -> &str {
+        if self.refusal.is_empty() {
+            let came = self
+                .has_come
+                .wait_for(|came| !matches!(came, Came::Nothing));
+            self.refusal = match came.await.as_deref() {
+                Ok(Came::Failed(why)) => why.clone(),
+                _ => "reset: the server has responded and takes no more of the body".into(),
+            };
+        }
+        &self.refusal
     }
 }
 
@@ -293,10 +317,17 @@ struct Receiving<G: 'static> {
 impl<G: Send + 'static> Receiving<G> {
     /// Returns when the process has read the response, or knows why there is none.
     async fn run(self, shared: &Shared<G>, outbound: Outbound, body: Streamed, grants: &Grants) {
+        let response = async {
+            if outbound.length == Some(0) {
+                // With its head such a request is complete.
+                self.sent().await;
+            }
+            shared.head(outbound, Some(body), grants).await
+        };
         let response = tokio::select! {
             biased;
             why = self.late("timeout: there was no response in time") => Err(why),
-            response = shared.head(outbound, Some(body), grants) => response,
+            response = response => response,
         };
         let (parts, body, uri) = match response {
             Ok(response) => response,
@@ -326,17 +357,22 @@ impl<G: Send + 'static> Receiving<G> {
         reader.fetch().await;
     }
 
+    /// Waits until the body has ended. Returns why, if it was cut off.
+    async fn sent(&self) -> Option<String> {
+        let mut is_sent = self.is_sent.clone();
+        match &*is_sent
+            .wait_for(|sent| !matches!(sent, Sent::Going))
+            .await
+            .ok()?
+        {
+            Sent::Failed(why) => Some(why.clone()),
+            Sent::Going | Sent::Complete => None,
+        }
+    }
+
     /// Waits until the body was cut off, or until some time after its end. Returns why.
     async fn late(&self, why: &str) -> String {
-        let mut is_sent = self.is_sent.clone();
-        let failed = match is_sent.wait_for(|sent| !matches!(sent, Sent::Going)).await {
-            Ok(sent) => match &*sent {
-                Sent::Failed(why) => Some(why.clone()),
-                Sent::Going | Sent::Complete => None,
-            },
-            Err(_) => None,
-        };
-        match failed {
+        match self.sent().await {
             Some(failed) => failed,
             None => {
                 sleep(self.time).await;

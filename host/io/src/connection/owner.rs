@@ -353,6 +353,21 @@ impl<G: Send + 'static> Connection<G> {
         is_taken && !is_oversized
     }
 
+    /// Waits until the owner or the process has ended, also if the owner has sent something that was not taken.
+    pub(crate) async fn owner_ended(&self) {
+        loop {
+            let ends = self.shared.ends.notified();
+            let owner_ended = {
+                let state = self.shared.state.lock();
+                (state.port.as_deref()).is_some_and(|port| port.owner_ended().is_some())
+            };
+            if owner_ended || self.shared.has_ended.load(Ordering::Acquire) {
+                return;
+            }
+            ends.await;
+        }
+    }
+
     /// Waits until some time after the request of a body is over.
     async fn over(&self) {
         loop {

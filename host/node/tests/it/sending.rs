@@ -264,14 +264,62 @@ fn a_body_is_sent_in_parts_with_its_length_or_in_chunks() {
         );
         assert!(got.end.is_some(), "it is complete");
     }
-    // One without bytes.
-    let none = [("url", server.url("/thanks")), ("length", 0.into())];
-    let socket = begin(&guest, &none, b"").unwrap();
-    guest.send(socket, END, b"").ok();
-    assert_eq!(status(&guest, socket), Ok(201));
-    assert_eq!(server.got().body, b"");
-    guest.send(socket, CLOSE, b"").ok();
     eventually("nothing is left", || alive(&node) == before);
+    node.halt();
+}
+
+#[test]
+fn a_body_without_bytes_is_not_complete_before_its_process_says_so() {
+    let (server, node, guest) = started();
+    let before = alive(&node);
+    let none = [("url", server.url("/thanks")), ("length", 0.into())];
+    // Given up, it was no request.
+    let socket = begin(&guest, &none, b"").unwrap();
+    write(&guest, socket, BYTES, b"").unwrap();
+    write(&guest, socket, CLOSE, b"").unwrap();
+    eventually("nothing is left", || alive(&node) == before);
+    let socket = begin(&guest, &none, b"").unwrap();
+    let why = "invalid: the body has more bytes than the 0 that were stated";
+    assert_eq!(write(&guest, socket, BYTES, b"x"), Err(why.into()));
+    assert_eq!(status(&guest, socket), Err(why.into()));
+    // One that is ended.
+    let socket = begin(&guest, &none, b"").unwrap();
+    write(&guest, socket, END, b"").unwrap();
+    assert_eq!(status(&guest, socket), Ok(201));
+    assert_eq!(rest(&guest, socket), b"thanks");
+    let got = server.got();
+    assert!(got.head.contains("\r\ncontent-length: 0\r\n"), "{got:?}");
+    assert_eq!((got.body, got.end.is_some()), (Vec::new(), true));
+    server.begins();
+    assert!(server.begins.try_recv().is_err(), "there was one request");
+    eventually("nothing is left", || alive(&node) == before);
+    node.halt();
+}
+
+#[test]
+fn an_upload_stays_when_the_client_is_killed() {
+    let (server, node, guest) = started();
+    let before = alive(&node);
+    let client = node.find("exuvia.http").unwrap();
+    let socket = begin(&guest, &[("url", server.url("/thanks"))], b"one").unwrap();
+    server.begins();
+    guest.on("kill", client).ok();
+    eventually("another one", || {
+        node.find("exuvia.http").is_ok_and(|pid| pid != client)
+    });
+    write(&guest, socket, BYTES, b"two").unwrap();
+    write(&guest, socket, END, b"").unwrap();
+    assert_eq!(status(&guest, socket), Ok(201));
+    assert_eq!(rest(&guest, socket), b"thanks");
+    assert_eq!(server.got().body, b"onetwo");
+    // And ends with its process, also while the server says nothing.
+    let socket = begin(&guest, &[("url", server.url("/silent"))], b"one").unwrap();
+    server.begins();
+    guest.on("kill", node.find("exuvia.http").unwrap()).ok();
+    write(&guest, socket, BYTES, b"two").unwrap();
+    guest.kill();
+    assert_eq!(server.got().end, None);
+    eventually("nothing is left", || alive(&node) == before - 1);
     node.halt();
 }
 
@@ -293,6 +341,15 @@ fn a_body_that_is_not_what_was_stated_is_an_error_on_both_sides() {
     write(&guest, socket, BYTES, b"again").unwrap();
     let why = "invalid: the body has more bytes than the 10 that were stated";
     assert_eq!(write(&guest, socket, BYTES, b"!"), Err(why.into()));
+    assert_eq!(status(&guest, socket), Err(why.into()));
+    assert_eq!(server.got().end, None);
+    // Trailers, which such a body cannot have.
+    let socket = begin(&guest, &map, b"helloagain").unwrap();
+    server.begins();
+    let trailers = Value::Array(vec![Value::Array(vec!["x-sum".into(), "7".into()])]);
+    let trailers = pack(&[("trailers", trailers)]);
+    let why = "invalid: a body with `length` has no trailers";
+    assert_eq!(write(&guest, socket, END, &trailers), Err(why.into()));
     assert_eq!(status(&guest, socket), Err(why.into()));
     assert_eq!(server.got().end, None);
     eventually("nothing is left", || alive(&node) == before);
