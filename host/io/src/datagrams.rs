@@ -212,7 +212,7 @@ pub(crate) async fn serve<G: Send + 'static>(
     // Dropped with this task.
     let (_is_open, closes) = watch::channel(());
     let mut sockets: HashMap<Pid, Weak<Owned<G>>, FixedState> = HashMap::default();
-    let mut looked_at = FEW;
+    let (mut looked_at, mut looked) = (FEW, None::<Instant>);
     let mut buffer = vec![0; DATAGRAM];
     let mut dropped = 0;
     loop {
@@ -240,9 +240,12 @@ pub(crate) async fn serve<G: Send + 'static>(
             let owned = match known {
                 Some(owned) => owned,
                 None => {
-                    if sockets.len() >= looked_at {
+                    // Of many that all live, not for each datagram.
+                    let is_time = looked.is_none_or(|last| last.elapsed() >= REST);
+                    if sockets.len() >= looked_at && is_time {
                         sockets.retain(|_, owned| owned.strong_count() > 0);
-                        looked_at = (2 * sockets.len()).max(FEW);
+                        looked_at = (2 * sockets.len()).clamp(FEW, SOCKETS);
+                        looked = Some(Instant::now());
                     }
                     if sockets.len() >= SOCKETS {
                         break 'became Err(&listening.lost.no_process);

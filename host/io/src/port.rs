@@ -52,9 +52,10 @@ pub(crate) struct Port {
     /// The monitor of the owner; 0 until the process has had its turn.
     monitor: u64,
     /// What has arrived and is no request yet, in order.
-    arrived: VecDeque<(u32, Payload)>,
-    /// The requests to the owner that are unanswered, and their bytes.
-    unanswered: Vec<(u64, usize)>,
+    arrived: Arrived,
+    /// The requests to the owner that are unanswered, and their bytes. They are answered in order as a rule.
+    unanswered: VecDeque<(u64, usize)>,
+    unanswered_bytes: usize,
     /// The owner's mailbox was full: it is tried again later.
     pub(crate) is_retried: bool,
     /// What is to be written.
@@ -62,6 +63,42 @@ pub(crate) struct Port {
     queue_bytes: usize,
     /// Why the owner has ended.
     owner_ended: Option<ExitReason>,
+}
+
+/// What has arrived and is no request yet, in order, and its bytes: a window may be large, and is looked at for each datagram.
+#[derive(Debug, Default)]
+struct Arrived {
+    parts: VecDeque<(u32, Payload)>,
+    bytes: usize,
+}
+
+impl Arrived {
+    fn push_back(&mut self, part: (u32, Payload)) {
+        self.bytes += part.1.len();
+        self.parts.push_back(part);
+    }
+
+    fn push_front(&mut self, part: (u32, Payload)) {
+        self.bytes += part.1.len();
+        self.parts.push_front(part);
+    }
+
+    fn pop_front(&mut self) -> Option<(u32, Payload)> {
+        let part = self.parts.pop_front()?;
+        self.bytes -= part.1.len();
+        Some(part)
+    }
+
+    /// Drops all but the end.
+    fn keep_end(&mut self) {
+        self.parts.retain(|(tag, _)| *tag == SOCKET_CLOSE);
+        self.bytes = self.parts.iter().map(|(_, payload)| payload.len()).sum();
+    }
+
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.bytes = 0;
+    }
 }
 
 /// What a port is for.
@@ -164,8 +201,9 @@ impl Port {
             is_at_end: false,
             is_oversized: false,
             monitor: 0,
-            arrived: VecDeque::new(),
-            unanswered: Vec::new(),
+            arrived: Arrived::default(),
+            unanswered: VecDeque::new(),
+            unanswered_bytes: 0,
             is_retried: false,
             queue: VecDeque::new(),
             queue_bytes: 0,
@@ -210,22 +248,21 @@ impl Port {
     /// Returns whether more may be put here for the owner.
     pub(crate) fn has_credit(&self) -> bool {
         if !self.is_pushed {
-            return !self.is_held && self.arrived.len() < self.readers.len();
+            return !self.is_held && self.arrived.parts.len() < self.readers.len();
         }
-        let arrived: usize = self.arrived.iter().map(|(_, payload)| payload.len()).sum();
-        let unanswered: usize = self.unanswered.iter().map(|(_, bytes)| bytes).sum();
-        let under_way = self.arrived.len() + self.unanswered.len();
-        under_way == 0 || (under_way < self.window && arrived + unanswered < WINDOW_BYTES)
+        let under_way = self.arrived.parts.len() + self.unanswered.len();
+        let bytes = self.arrived.bytes + self.unanswered_bytes;
+        under_way == 0 || (under_way < self.window && bytes < WINDOW_BYTES)
     }
 
     /// Returns whether the owner has got everything.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.arrived.is_empty()
+        self.arrived.parts.is_empty()
     }
 
     /// Returns whether the owner has answered everything.
     pub(crate) fn is_answered(&self) -> bool {
-        self.arrived.is_empty() && self.unanswered.is_empty()
+        self.arrived.parts.is_empty() && self.unanswered.is_empty()
     }
 
     /// Puts here what has arrived.
@@ -330,7 +367,10 @@ impl Port {
             }
             let (reference, bytes) = (process.new_reference(), payload.len());
             match process.request(system, self.owner, reference, tag, payload.clone()) {
-                Ok(()) => self.unanswered.push((reference, bytes)),
+                Ok(()) => {
+                    self.unanswered.push_back((reference, bytes));
+                    self.unanswered_bytes += bytes;
+                }
                 Err(SendError::Full) => {
                     if self.is_too_large(process, system, self.owner, (tag, &payload)) {
                         became = Delivered::TooLarge;
@@ -367,7 +407,7 @@ impl Port {
         let bytes = payload.len();
         tracing::warn!(owner = %to, bytes, "a socket is closed: what has arrived is larger than the whole mailbox of its owner, see `mailbox_bytes`");
         self.is_oversized = true;
-        self.arrived.retain(|(tag, _)| *tag == SOCKET_CLOSE);
+        self.arrived.keep_end();
         true
     }
 
@@ -389,8 +429,10 @@ impl Port {
             return true;
         }
         let at = (self.unanswered.iter()).position(|(known, _)| *known == message.reference);
-        let Some(at) = at else { return false };
-        self.unanswered.remove(at);
+        let Some((_, bytes)) = at.and_then(|at| self.unanswered.remove(at)) else {
+            return false;
+        };
+        self.unanswered_bytes -= bytes;
         true
     }
 
@@ -426,7 +468,7 @@ impl Port {
 
     /// Gives back memory that is not in use.
     pub(crate) fn shrink(&mut self) {
-        self.arrived.shrink_to_fit();
+        self.arrived.parts.shrink_to_fit();
         self.readers.shrink_to_fit();
         // The process keeps its account as long as it is known here.
         self.account = None;
