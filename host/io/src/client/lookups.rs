@@ -69,7 +69,7 @@ impl Lookups {
         let mut place = Place {
             lookups: self.clone(),
             of,
-            share: share.clone(),
+            share: Some(share.clone()),
             permits: None,
         };
         // Its own first: what waits for that takes nothing from others.
@@ -87,7 +87,8 @@ impl Lookups {
 pub(super) struct Place {
     lookups: Arc<Lookups>,
     of: Pid,
-    share: Arc<Semaphore>,
+    /// Dropped under the lock of all shares: so the last one sees that it is the last.
+    share: Option<Arc<Semaphore>>,
     permits: Option<[OwnedSemaphorePermit; 2]>,
 }
 
@@ -95,8 +96,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.permits = None;
         let mut each = self.lookups.each.lock();
-        // This and the map have it, and nobody else.
-        if Arc::strong_count(&self.share) == 2 {
+        self.share = None;
+        // The map has it, and nobody else.
+        if each
+            .get(&self.of)
+            .is_some_and(|share| Arc::strong_count(share) == 1)
+        {
             each.remove(&self.of);
         }
     }
