@@ -6,7 +6,7 @@ use std::task::{self, Poll};
 use super::{FetchError, Fetching, FetchingStream};
 use crate::socket::Socket;
 use crate::task::Answer;
-use crate::{Error, Message, Pending, Wait, address, tag};
+use crate::{Error, Message, Pending, Wait, address};
 
 /// A request that is about to begin; from [`Fetch::upload`](super::Fetch::upload).
 #[must_use = "nothing waits before it is awaited"]
@@ -53,13 +53,8 @@ pub struct Upload(Socket);
 
 impl Upload {
     fn of(reply: &Message<'_>) -> Result<Upload, FetchError> {
-        if reply.kind == crate::Kind::Down {
-            return Err(FetchError::Unavailable);
-        }
-        match reply.tag {
-            tag::REFUSED => Err(Error::Refused(reply.text().into_owned()).into()),
-            _ => Ok(Upload(Socket::from_pid(reply.sender))),
-        }
+        reply.accepted()?;
+        Ok(Upload(Socket::from_pid(reply.sender)))
     }
 
     /// Sends a part. The reply comes when the next one may be sent: await it, or [wait](Pending::wait) for it, to be no faster than
