@@ -36,7 +36,7 @@ struct Got {
 
 /// A server of HTTP/1.1 that says what it gets. The path says what it does: `/thanks` responds with a body, `/see` leads to
 /// `/thanks` (303), `/again` to it with the body (307), `/early` responds with 413, reads nothing and closes the connection,
-/// `/silent` does not respond.
+/// `/leave` reads one chunk, leads to `/silent` (303) and closes the connection, and `/silent` does not respond.
 struct Server {
     address: SocketAddr,
     /// Told when a head has arrived.
@@ -144,6 +144,12 @@ fn serve(
         stream.write_all(response).ok()?;
         // Otherwise the response could be lost with the connection.
         let _ = stream.read(&mut [0; 100]);
+        return None;
+    }
+    if path == "/leave" {
+        let (_, _) = (line(reader)?, line(reader)?);
+        let response = b"HTTP/1.1 303 See Other\r\nlocation: /silent\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(response).ok()?;
         return None;
     }
     got.end = body(&got.head, reader, &mut got.body);
@@ -320,6 +326,31 @@ fn an_upload_stays_when_the_client_is_killed() {
     guest.kill();
     assert_eq!(server.got().end, None);
     eventually("nothing is left", || alive(&node) == before - 1);
+    node.halt();
+}
+
+#[test]
+fn what_a_server_leads_to_has_its_time_also_if_it_has_not_taken_the_body() {
+    let (server, node, guest) = started();
+    let before = alive(&node);
+    let map = [("url", server.url("/leave")), ("timeout_ms", 2_000.into())];
+    let socket = begin(&guest, &map, b"body").unwrap();
+    let why = "timeout: there was no response in time";
+    assert_eq!(status(&guest, socket), Err(why.into()));
+    // And is given up when its process wants nothing more.
+    let map = [
+        ("url", server.url("/leave")),
+        ("timeout_ms", 600_000.into()),
+    ];
+    for _ in 0..2 {
+        server.begins();
+    }
+    let socket = begin(&guest, &map, b"body").unwrap();
+    for _ in 0..2 {
+        server.begins();
+    }
+    write(&guest, socket, CLOSE, b"").unwrap();
+    eventually("nothing is left", || alive(&node) == before);
     node.halt();
 }
 
