@@ -129,15 +129,16 @@ const (
 
 // Tags of the host.
 const (
-	TagHTTPRequest  uint32 = 0xffffff10
-	TagHTTPResponse uint32 = 0xffffff11
-	TagHTTPStream   uint32 = 0xffffff12
-	TagSocketAccept uint32 = 0xffffff13
-	TagSocketOpen   uint32 = 0xffffff14
-	TagSocketText   uint32 = 0xffffff15
-	TagSocketData   uint32 = 0xffffff16
-	TagSocketEnd    uint32 = 0xffffff17
-	TagSocketClose  uint32 = 0xffffff18
-	TagSocketRead   uint32 = 0xffffff19
-	TagRefused      uint32 = 0xffffffff
+	TagHTTPRequest    uint32 = 0xffffff10
+	TagHTTPResponse   uint32 = 0xffffff11
+	TagHTTPStream     uint32 = 0xffffff12
+	TagSocketAccept   uint32 = 0xffffff13
+	TagSocketOpen     uint32 = 0xffffff14
+	TagSocketText     uint32 = 0xffffff15
+	TagSocketData     uint32 = 0xffffff16
+	TagSocketEnd      uint32 = 0xffffff17
+	TagSocketClose    uint32 = 0xffffff18
+	TagSocketRead     uint32 = 0xffffff19
+	TagSocketDatagram uint32 = 0xffffff1a
+	TagRefused        uint32 = 0xffffffff
 )
