@@ -144,7 +144,13 @@ fn counts_in(lang: &str, source: &str, adds: [&str; 2]) {
     assert_eq!(built.code, Some(0), "{built:?}");
     let checked = answer(exuvia(&folder).args(["check", "."]));
     assert_eq!(checked.code, Some(0), "{checked:?}");
-    assert!(!checked.stdout.contains("warning"), "{checked:?}");
+    // The stacks of Go lie on its heap, which nothing in a module says.
+    let known = usize::from(lang == "go");
+    assert_eq!(
+        checked.stdout.matches("warning").count(),
+        known,
+        "{checked:?}"
+    );
     let mut terminal = Terminal::start(exuvia(&folder).arg("dev"), 160, 40);
     terminal.shows("started");
     let add = |by: u32| {
