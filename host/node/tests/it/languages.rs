@@ -153,6 +153,10 @@ fn a_process_goes_round_all_languages_and_back() {
         for pid in &all[1..] {
             guest.count(*pid);
         }
+        // In the middle of a turn they could not be verified.
+        for pid in &all[1..] {
+            guest.image(*pid);
+        }
         let report = guest.deploy_from(folder, "one").unwrap();
         assert_eq!(
             report.verified, 100,

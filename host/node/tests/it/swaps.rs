@@ -365,6 +365,8 @@ fn a_failing_load_is_rejected_with_process_cause_and_fix() {
             ..counts()
         };
         let modules = vec![module("actor", &next.text())];
+        // In the middle of a turn it could not be verified.
+        eventually("it is at rest", || node.capture(actor).is_ok());
         let error = node.deploy(modules, DeployOptions::default()).unwrap_err();
         assert!(matches!(error, SwapError::Verify(_)), "{error:?}");
         let text = error.to_string();

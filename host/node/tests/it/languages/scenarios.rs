@@ -592,14 +592,18 @@ fn bad_load(guest: &Guest) {
     let pid = guest.start();
     guest.add(pid, 13);
     assert_eq!(guest.count(pid), 13);
+    // In the middle of a turn it could not be verified.
+    guest.image(pid);
     guest.deploy("bad").unwrap_err();
     guest.add(pid, 2);
     assert_eq!(guest.count(pid), 15);
+    guest.image(pid);
     let refused = guest.deploy("bad").unwrap_err().to_string();
     assert!(refused.contains("odd"), "{refused}");
     assert_eq!(guest.ask(pid, "Version", &[]), Value::from(1));
     guest.add(pid, 1);
     assert_eq!(guest.count(pid), 16);
+    guest.image(pid);
     guest.deploy("bad").unwrap();
     assert_eq!(guest.ask(pid, "Version", &[]), Value::from(3));
     assert_eq!(guest.count(pid), 16);
