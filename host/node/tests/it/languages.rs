@@ -13,6 +13,7 @@ use rmpv::Value;
 
 use self::guest::Guest;
 use self::scenarios::SCENARIOS;
+use crate::layout::is_wide;
 
 /// Every language, with the name of its SDK's folder.
 const LANGUAGES: [(&str, &str); 6] = [
@@ -66,6 +67,10 @@ fn cannot(folder: &str) -> Vec<(String, String)> {
 
 /// Runs all scenarios, and fails with all that failed.
 fn speaks(folder: &str) {
+    // It takes minutes, and what lies where is tested by all other tests.
+    if is_wide() {
+        return;
+    }
     let Some(at) = built(folder) else { return };
     let exempt = cannot(folder);
     let mut failed = String::new();
