@@ -174,7 +174,7 @@ export enum Info {
   ABI_MINOR = 3,
   /** The most bytes of one message that the caller may send. Since 1.1, as are the rest. */
   MESSAGE_BYTES = 4,
-  /** The most bytes of messages that may wait in its mailbox; no message that arrives is longer. */
+  /** The most bytes of messages that may wait in its mailbox. What no mailbox refuses (a REPLY, a DOWN) may be longer. */
   MAILBOX_BYTES = 5,
   /** The most messages that may wait in its mailbox. */
   MAILBOX_MESSAGES = 6,

@@ -153,7 +153,7 @@ export const INFO: {
   readonly ABI_MINOR: 3;
   /** The most bytes of one message that the caller may send. Since 1.1, as are the rest. */
   readonly MESSAGE_BYTES: 4;
-  /** The most bytes of messages that may wait in its mailbox; no message that arrives is longer. */
+  /** The most bytes of messages that may wait in its mailbox. What no mailbox refuses (a REPLY, a DOWN) may be longer. */
   readonly MAILBOX_BYTES: 5;
   /** The most messages that may wait in its mailbox. */
   readonly MAILBOX_MESSAGES: 6;

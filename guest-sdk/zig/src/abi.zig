@@ -147,7 +147,7 @@ pub const Info = enum(i32) {
     abi_minor = 3,
     /// The most bytes of one message that the caller may send. Since 1.1, as are the rest.
     message_bytes = 4,
-    /// The most bytes of messages that may wait in its mailbox; no message that arrives is longer.
+    /// The most bytes of messages that may wait in its mailbox. What no mailbox refuses (a REPLY, a DOWN) may be longer.
     mailbox_bytes = 5,
     /// The most messages that may wait in its mailbox.
     mailbox_messages = 6,

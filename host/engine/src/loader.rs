@@ -260,7 +260,7 @@ impl Engine {
         // The rewritten bytes are not needed any more.
         analysis.wasm = Vec::new();
         let lines = analysis.debug.take().map(Lines::new);
-        let has = |name: &str| analysis.exports.iter().any(|export| export.name == name);
+        let has = |name: &str| analysis.export(name).is_some();
         let (has_save, has_load) = (has(exports::SAVE), has(exports::LOAD));
         let mut plan = Arc::new(Plan {
             code: module,
@@ -359,13 +359,7 @@ fn initial_memory(analysis: &Instrumented) -> u64 {
 fn export_faults(analysis: &Instrumented) -> Vec<LoadError> {
     let mut faults = Vec::new();
     let mut fault = |name, fix| faults.push(LoadError::Export { name, fix });
-    let find = |name: &str| {
-        analysis
-            .exports
-            .iter()
-            .find(|export| export.name == name)
-            .map(|export| &export.ty)
-    };
+    let find = |name: &str| analysis.export(name).map(|export| &export.ty);
     let imported = analysis
         .memory
         .as_ref()

@@ -24,17 +24,7 @@ pub fn release(memory: &mut [u8]) {
     );
     // SAFETY: the range is exactly this slice, which stays mapped; all values of bytes are
     // valid, and nothing else refers to them.
-    let released = unsafe {
-        libc::madvise(
-            memory.as_mut_ptr().cast(),
-            memory.len(),
-            libc::MADV_DONTNEED,
-        )
-    };
-    if released != 0 {
-        // Locked memory cannot be given back.
-        memory.fill(0);
-    }
+    unsafe { give_back(memory.as_mut_ptr(), memory.len()) };
 }
 
 /// Makes pages zero again and gives them back to the system.

@@ -257,6 +257,11 @@ pub struct Instrumented {
 }
 
 impl Instrumented {
+    /// Returns the export of a name.
+    pub fn export(&self, name: &str) -> Option<&ExportInfo> {
+        self.exports.iter().find(|export| export.name == name)
+    }
+
     /// Returns whether the module imports functions which the host completes asynchronously, since they may
     /// wait for the operating system: those of WASI. Such a module runs on fibers.
     pub fn has_async_imports(&self) -> bool {

@@ -112,11 +112,10 @@ fn warnings(artifact: &Artifact) -> Vec<String> {
         );
     }
     match artifact.dead_stack() {
-        DeadStack::Below(_) => {}
+        DeadStack::First | DeadStack::Absent => {}
         DeadStack::NotFirst => warn(
             "its stack lies above data, so what is left on it is part of every image: link with `--stack-first`",
         ),
-        DeadStack::Unknown if artifact.has_names() && artifact.base_bytes() == 0 => {}
         DeadStack::Unknown => warn(
             "where its stack lies is not known, so what is left on it is part of every image: export the global `__stack_pointer` (`-Wl,--export=__stack_pointer`), or keep its name; a language without such a stack needs neither",
         ),

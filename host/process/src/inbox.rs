@@ -186,23 +186,23 @@ impl Inbox {
     /// Returns a position before which no message is selected.
     fn start(&self, wanted: &Selector) -> usize {
         let marks = self.marks.borrow();
-        let marked = |wanted: &Selector| marks.iter().rfind(|mark| mark.selector == *wanted);
-        let came = match (marked(wanted), wanted) {
-            (Some(mark), _) => mark.came,
-            // Each of them may be known to be newer than what is here.
-            (None, Selector::References(references)) => {
-                // An earlier search for these and others has found none of them either.
-                let among = |mark: &&Mark| match &mark.selector {
-                    Selector::References(all) => references.iter().all(|one| all.contains(one)),
-                    _ => false,
-                };
-                let of_more = marks.iter().filter(among).map(|mark| mark.came).max();
-                let each = references.iter().map(|reference| {
-                    marked(&Selector::Reference(*reference)).map_or(0, |mark| mark.came)
-                });
-                each.min().max(of_more).unwrap_or(0)
+        // A search for several references has found none of them, each by itself.
+        let none_of = |reference: u64| {
+            let covers = |mark: &&Mark| match &mark.selector {
+                Selector::Reference(one) => *one == reference,
+                Selector::References(all) => all.contains(&reference),
+                _ => false,
+            };
+            let came = marks.iter().filter(covers).map(|mark| mark.came);
+            came.max().unwrap_or(0)
+        };
+        let came = match wanted {
+            Selector::Reference(one) => none_of(*one),
+            Selector::References(all) => all.iter().map(|one| none_of(*one)).min().unwrap_or(0),
+            _ => {
+                let mark = marks.iter().rfind(|mark| mark.selector == *wanted);
+                mark.map_or(0, |mark| mark.came)
             }
-            (None, _) => return 0,
         };
         let since = usize::try_from(self.came - came).unwrap_or(usize::MAX);
         self.len().saturating_sub(since)
@@ -210,15 +210,21 @@ impl Inbox {
 
     fn mark(&self, selector: &Selector, came: u64) {
         let mut marks = self.marks.borrow_mut();
-        if let Some(at) = marks.iter().rposition(|mark| mark.selector == *selector) {
-            marks.remove(at);
-        } else if marks.len() >= MARKS {
+        let known = marks.iter().rposition(|mark| mark.selector == *selector);
+        let mark = match known {
+            Some(at) => Mark {
+                came,
+                ..marks.remove(at)
+            },
+            None => Mark {
+                selector: selector.clone(),
+                came,
+            },
+        };
+        if marks.len() >= MARKS {
             marks.remove(0);
         }
-        marks.push(Mark {
-            selector: selector.clone(),
-            came,
-        });
+        marks.push(mark);
     }
 
     /// Returns how many messages have arrived in this inbox.

@@ -1,10 +1,10 @@
 //! Which message a process wants to receive.
 
-use exuvia_abi::{Kind, Pid, receive};
+use exuvia_abi::{Code, Kind, Pid, limits};
 
 use crate::signal::Envelope;
 
-/// Which message a process wants: a mode of [`receive`] and its key.
+/// Which message a process wants: a mode of [`exuvia_abi::receive`] and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// The first message.
@@ -41,14 +41,14 @@ impl Selector {
         }
     }
 
-    /// Returns the mode of [`receive`].
-    pub fn mode(&self) -> i32 {
-        match self {
-            Selector::Any => receive::ANY,
-            Selector::Tag(_) => receive::TAG,
-            Selector::Reference(_) => receive::REFERENCE,
-            Selector::Sender(_) => receive::SENDER,
-            Selector::References(_) => receive::REFERENCES,
+    /// Returns what selects several references, of which these are the bytes, eight each. Returns
+    /// [`Code::BadArgument`] for none, and for more than [`limits::REFERENCES`].
+    pub fn references(bytes: &[u8]) -> Result<Selector, Code> {
+        let (references, _) = bytes.as_chunks::<8>();
+        if !(1..=limits::REFERENCES as usize).contains(&references.len()) {
+            return Err(Code::BadArgument);
         }
+        let references = references.iter().map(|one| u64::from_le_bytes(*one));
+        Ok(Selector::References(references.collect()))
     }
 }

@@ -29,9 +29,6 @@ const LAID_OUT: [&str; 2] = ["host/engine", "host/node"];
 const LOOM_SHORT: &str = "2";
 const LOOM_LONG: &str = "3";
 
-/// The guest library for Rust, whose unit tests run on the host.
-const SDK: &str = "guest-sdk/rust";
-
 /// Programs without which a test of the command line is skipped, and that test.
 const WANTED: [(&str, &str); 3] = [
     ("chromium", BROWSERS),
@@ -54,7 +51,7 @@ pub(crate) fn test(long: bool) -> Result<()> {
         shell::run(command)
     };
     // Before the host's tests, so that the output ends with the most important summary.
-    let sdk = root.join(SDK);
+    let sdk = root.join(guests::SDK);
     if sdk.join("Cargo.toml").is_file() {
         let target_dir = sdk.join("target");
         mode(
@@ -215,7 +212,7 @@ pub(crate) fn lint() -> Result<()> {
             )
         };
         clippy(&["--release", "--target", TARGET])?;
-        if folder == root.join(SDK) {
+        if folder == root.join(guests::SDK) {
             // The SDK's tests, and the in-memory host that they use instead of the real one,
             // are not Wasm.
             clippy(&["--all-targets"])?;

@@ -12,8 +12,12 @@ use anyhow::{Context, Result};
 use crate::setup::TARGET;
 use crate::shell;
 
+/// The workspace of the SDK, and its package that is not built with the others: `languages` builds it, in
+/// several versions.
+pub(crate) const SDK: &str = "guest-sdk/rust";
+const APART: [&str; 2] = ["--exclude", "exuvia-conformance-guest"];
 /// Folders with guests: one package or workspace each, or a package in each subfolder.
-const FOLDERS: &[&str] = &["guest-sdk/rust", "modules", "examples", "host/bench/guest"];
+const FOLDERS: &[&str] = &[SDK, "modules", "examples", "host/bench/guest"];
 
 /// A cargo workspace of guests, and its target folder.
 pub(crate) struct Workspace {
@@ -70,7 +74,8 @@ pub(crate) fn build() -> Result<()> {
                     TARGET,
                     "--target-dir",
                 ])
-                .arg(&target_dir),
+                .arg(&target_dir)
+                .args(APART.iter().filter(|_| folder.ends_with(SDK))),
         )?;
     }
     versions(&root)

@@ -121,7 +121,7 @@ typedef enum exuvia_info_id {
     EXUVIA_INFO_UPGRADES = 2, /**< Upgrades to new code so far. */
     EXUVIA_INFO_ABI_MINOR = 3, /**< The minor version of the host's ABI. A host of version 1.0 returns BAD_ARGUMENT. */
     EXUVIA_INFO_MESSAGE_BYTES = 4, /**< The most bytes of one message that the caller may send. Since 1.1, as are the rest. */
-    EXUVIA_INFO_MAILBOX_BYTES = 5, /**< The most bytes of messages that may wait in its mailbox; no message that arrives is longer. */
+    EXUVIA_INFO_MAILBOX_BYTES = 5, /**< The most bytes of messages that may wait in its mailbox. What no mailbox refuses (a REPLY, a DOWN) may be longer. */
     EXUVIA_INFO_MAILBOX_MESSAGES = 6, /**< The most messages that may wait in its mailbox. */
     EXUVIA_INFO_MEMORY_BYTES = 7, /**< The most bytes of its memory. */
 } exuvia_info_id;

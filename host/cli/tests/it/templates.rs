@@ -117,9 +117,31 @@ fn crates_that_ask_for_time_and_random_numbers_work() {
 /// Set to run all languages: one whose tools are missing is an error then.
 const ALL: &str = "EXUVIA_TEST_LANGUAGES";
 
+/// Whether a command is here and runs.
+fn runs(command: &[&str]) -> bool {
+    let output = Command::new(command[0]).args(&command[1..]).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// The tools of a language, as `exuvia doctor` looks for them.
+fn has_tools(lang: &str) -> bool {
+    let zig = || runs(&["zig", "version"]) || runs(&["python3", "-m", "ziglang", "version"]);
+    match lang {
+        "c" => zig() || runs(&["clang", "--version"]),
+        "zig" => zig(),
+        "go" => runs(&["go", "version"]),
+        _ => runs(&["node", "--version"]) && runs(&["npm", "--version"]),
+    }
+}
+
 /// An app in a language is created, built, run, asked, edited while it runs, and goes on counting.
 #[track_caller]
 fn counts_in(lang: &str, source: &str, adds: [&str; 2]) {
+    if !has_tools(lang) {
+        assert!(std::env::var_os(ALL).is_none(), "no tools for {lang}");
+        eprintln!("skipped: {lang} has no tools here: `exuvia doctor` says which");
+        return;
+    }
     let around = tempfile::tempdir().unwrap();
     let made = answer(exuvia(around.path()).args(["new", "app", "--lang", lang]));
     assert_eq!(made.code, Some(0), "{made:?}");
@@ -127,20 +149,11 @@ fn counts_in(lang: &str, source: &str, adds: [&str; 2]) {
     // What its README says first.
     if folder.join("package.json").is_file() {
         let mut npm = Command::new("npm");
-        let installed = npm
-            .args(["install", "--silent"])
-            .current_dir(&folder)
-            .output();
-        assert!(
-            installed.is_ok_and(|done| done.status.success()),
-            "npm install"
-        );
+        npm.args(["install", "--silent"]).current_dir(&folder);
+        let installed = npm.output().unwrap();
+        assert!(installed.status.success(), "{installed:?}");
     }
     let built = answer(exuvia(&folder).arg("build"));
-    if built.code != Some(0) && std::env::var_os(ALL).is_none() {
-        eprintln!("skipped: {lang} cannot be built here: {}", built.stderr);
-        return;
-    }
     assert_eq!(built.code, Some(0), "{built:?}");
     let checked = answer(exuvia(&folder).args(["check", "."]));
     assert_eq!(checked.code, Some(0), "{checked:?}");
@@ -213,4 +226,21 @@ fn an_app_in_javascript_is_edited_while_it_counts() {
 #[test]
 fn an_app_in_go_is_edited_while_it_counts() {
     counts_in("go", "main.go", ["c.Count += m.By", "c.Count += 10 * m.By"]);
+}
+
+#[test]
+fn an_sdk_that_is_none_and_a_template_in_another_language_are_refused() {
+    let around = tempfile::tempdir().unwrap();
+    let new = |arguments: &[&str]| {
+        let made = answer(exuvia(around.path()).args(["new", "app"]).args(arguments));
+        assert_eq!(made.code, Some(2), "{made:?}");
+        assert!(!around.path().join("app").exists());
+        made.stderr
+    };
+    let said = new(&["--lang", "c", "--sdk", "/nowhere"]);
+    for part in ["/nowhere is not an SDK", "guest-sdk/c"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let said = new(&["--lang", "zig", "--template", "web"]);
+    assert!(said.contains("cannot be used with"), "{said}");
 }

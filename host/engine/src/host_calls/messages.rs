@@ -83,7 +83,7 @@ fn selector(view: &mut View<'_>, mode: i32, key: i64) -> CallResult<Selector> {
         receive::TAG => Selector::Tag(key),
         receive::REFERENCE => Selector::Reference(key),
         receive::SENDER => sender(view, key)?,
-        _ => Selector::References(references(view, key)?),
+        _ => references(view, key)?,
     })
 }
 
@@ -95,16 +95,16 @@ fn sender(view: &mut View<'_>, key: u64) -> CallResult<Selector> {
 }
 
 #[cold]
-fn references(view: &mut View<'_>, key: u64) -> CallResult<Box<[u64]>> {
+fn references(view: &mut View<'_>, key: u64) -> CallResult<Selector> {
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the key")]
     let (pointer, count) = (key as u32, (key >> 32) as u32);
-    if !(1..=limits::REFERENCES).contains(&count) {
+    // Before the pointer is looked at, since arguments are.
+    if count > limits::REFERENCES {
         return Err(Code::BadArgument.into());
     }
     let memory = view.memory();
     let bytes = memory.read(pointer.cast_signed(), (count * 8).cast_signed())?;
-    let references = bytes.as_chunks::<8>().0.iter();
-    Ok(references.map(|bytes| u64::from_le_bytes(*bytes)).collect())
+    Ok(Selector::references(bytes)?)
 }
 
 #[inline]

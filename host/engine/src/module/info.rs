@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use exuvia_abi::exports;
 use exuvia_image::Base;
 use exuvia_image::{Memories, PageMap};
-use exuvia_instrument::Instrumented;
+use exuvia_instrument::{Instrumented, MutableGlobal, ValueType};
 use parking_lot::Mutex;
 
 use crate::module::lines::Lines;
@@ -30,10 +30,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Returns whether the module asks to be initialized once for all processes.
     pub(crate) fn has_shared_start(&self) -> bool {
-        self.analysis
-            .exports
-            .iter()
-            .any(|export| export.name == exports::SHARED_START)
+        self.analysis.export(exports::SHARED_START).is_some()
     }
 }
 
@@ -49,12 +46,14 @@ pub(crate) enum Initialization {
 /// What is known of the stack that a module keeps in its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadStack {
-    /// It lies below this address, and is no part of an image.
-    Below(u32),
+    /// It lies below all data, and is no part of an image.
+    First,
     /// It may lie above data, so it is a part of every image.
     NotFirst,
-    /// No global is named `__stack_pointer`.
+    /// No global is named `__stack_pointer`, but one could be it.
     Unknown,
+    /// There is none: no global could point to it.
+    Absent,
 }
 
 /// A loaded module.
@@ -125,18 +124,16 @@ impl Artifact {
 
     /// Returns whether it exports something of that name.
     pub fn has_export(&self, name: &str) -> bool {
-        self.plan
-            .analysis
-            .exports
-            .iter()
-            .any(|export| export.name == name)
+        self.plan.analysis.export(name).is_some()
     }
 
     /// Returns what is known of its stack in memory.
     pub fn dead_stack(&self) -> DeadStack {
+        let is_number = |global: &MutableGlobal| global.value == ValueType::I32;
         match &self.plan.analysis.stack_pointer {
+            None if !self.plan.analysis.mutable_globals.iter().any(is_number) => DeadStack::Absent,
             None => DeadStack::Unknown,
-            Some(pointer) if pointer.stack_first => DeadStack::Below(pointer.initial.unwrap_or(0)),
+            Some(pointer) if pointer.stack_first => DeadStack::First,
             Some(_) => DeadStack::NotFirst,
         }
     }

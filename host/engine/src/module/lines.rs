@@ -1,10 +1,12 @@
 //! Lines of source for backtraces, from the debugging information (DWARF) in a module.
 //!
-//! Anybody may have written it, and a few megabytes can describe terabytes. So tables are never expanded: the
-//! line program of the one unit that has the instruction is run, with a limit on its rows, and the name of one
-//! file is put together, with a limit on its length.
+//! Anybody may have written it, and a few megabytes can describe terabytes. So no table of files or lines is
+//! expanded: the line program of the one unit that has the instruction is run, with a limit on its rows, and the
+//! name of one file is put together, with a limit on its length. Many small units may share one large table,
+//! which is read for each of them, so the search for the unit has a limit in time, once for a module.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use exuvia_instrument::DebugInfo;
 use gimli::{AttributeValue, Dwarf, EndianSlice, LineProgramHeader, LineRow, LittleEndian, Unit};
@@ -12,9 +14,11 @@ use parking_lot::Mutex;
 
 /// How many instructions' lines are remembered: a fault is usually always the same.
 const REMEMBERED: usize = 1_024;
-/// The most units that are looked at, and the most ranges and rows, for one instruction: some ten
-/// milliseconds.
+/// The most ranges and rows that are looked at for one instruction.
 const STEPS: usize = 1_000_000;
+/// How long the unit of one instruction is looked for. After that nothing more is looked for in the module.
+/// It is some hundred times what large modules need.
+const MOST_TIME: Duration = Duration::from_millis(200);
 /// The longest name of a file that is shown, bytes; of a longer one the end is.
 const FILE: usize = 256;
 
@@ -23,7 +27,13 @@ type Reader<'a> = EndianSlice<'a, LittleEndian>;
 /// The debugging information of a module. It is read when an instruction is looked up for the first time.
 pub(crate) struct Lines {
     info: DebugInfo,
-    found: Mutex<HashMap<u32, Option<String>>>,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    lines: HashMap<u32, Option<String>>,
+    gave_up: bool,
 }
 
 impl std::fmt::Debug for Lines {
@@ -42,22 +52,29 @@ impl Lines {
 
     /// Returns where the instruction at an offset of the module is in the source: `file:line`, or
     /// `file:line:column`. `None`: that is not known.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a limit on the work of this thread, whatever the clock of the node says"
+    )]
     pub(crate) fn find(&self, offset: u32) -> Option<String> {
         let mut found = self.found.lock();
-        if let Some(line) = found.get(&offset) {
+        if let Some(line) = found.lines.get(&offset) {
             return line.clone();
         }
         // A module that traps everywhere is not worth more.
-        if found.len() >= REMEMBERED {
+        if found.gave_up || found.lines.len() >= REMEMBERED {
             return None;
         }
-        let line = self.look(offset);
-        found.insert(offset, line.clone());
+        let began = Instant::now();
+        let is_late = || began.elapsed() > MOST_TIME;
+        let line = self.look(offset, is_late);
+        found.gave_up = is_late();
+        found.lines.insert(offset, line.clone());
         line
     }
 
     /// Reads where it is. `None`: there is nothing about it that can be read.
-    fn look(&self, offset: u32) -> Option<String> {
+    fn look(&self, offset: u32, is_late: impl Fn() -> bool) -> Option<String> {
         let address = u64::from(offset.checked_sub(self.info.code_start)?);
         let dwarf = Dwarf::load(|id| {
             let mut sections = self.info.sections.iter();
@@ -69,7 +86,9 @@ impl Lines {
         let mut steps = STEPS;
         let mut units = dwarf.units();
         while let Ok(Some(header)) = units.next() {
-            steps = steps.checked_sub(1)?;
+            if is_late() {
+                return None;
+            }
             let Ok(unit) = dwarf.unit(header) else {
                 continue;
             };
@@ -158,4 +177,43 @@ fn text(
     let bytes = bytes.slice();
     let bytes = &bytes[bytes.len().saturating_sub(FILE)..];
     Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Units without an entry, each of which refers to one table of megabytes: some 90,000 times 400,000
+    /// abbreviations to be read.
+    #[test]
+    fn units_that_share_a_huge_table_are_given_up() {
+        let mut abbreviations: Vec<u8> = Vec::new();
+        for code in 1..400_000u64 {
+            // Its code, the tag of a unit, no children, and no attributes.
+            leb(&mut abbreviations, code);
+            abbreviations.extend([0x11, 0, 0, 0]);
+        }
+        abbreviations.push(0);
+        // Version 4, the table at 0, addresses of 4 bytes, and an entry of the first kind.
+        let unit = [8, 0, 0, 0, 4, 0, 0, 0, 0, 0, 4, 1];
+        let lines = Lines::new(DebugInfo {
+            code_start: 0,
+            sections: vec![
+                (".debug_abbrev".into(), abbreviations),
+                (".debug_info".into(), unit.repeat(90_000)),
+            ],
+        });
+        assert_eq!(lines.find(1), None);
+        assert!(lines.found.lock().gave_up);
+        assert_eq!(lines.find(2), None);
+        assert_eq!(lines.found.lock().lines.len(), 1);
+    }
+
+    fn leb(bytes: &mut Vec<u8>, mut value: u64) {
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+    }
 }

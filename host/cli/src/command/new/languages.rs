@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::File;
+use super::{File, in_checkout};
 use crate::error::CliError;
 use crate::output::clean;
 
@@ -114,13 +114,10 @@ pub(super) fn sdk(
     new_folder: &Path,
 ) -> Result<Sdk, CliError> {
     let below = format!("guest-sdk/{}", language.folder());
-    let is_sdk = |path: &PathBuf| path.join("build.sh").is_file();
+    let is_sdk = |path: &Path| path.join("build.sh").is_file();
     let found = match given {
-        Some(given) => Some(given.to_path_buf()).filter(is_sdk),
-        None => (std::env::current_exe().ok()).and_then(|program| {
-            let folders = program.ancestors().map(|folder| folder.join(&below));
-            folders.into_iter().find(is_sdk)
-        }),
+        Some(given) => Some(given.to_path_buf()).filter(|path| is_sdk(path)),
+        None => in_checkout(&below, is_sdk),
     };
     let Some(found) = found else {
         let what = match given {

@@ -51,22 +51,6 @@ fn found<B: AsRef<[u8]>>(made: Made<Option<B>>) -> Result<Response, String> {
     })
 }
 
-/// What the test wants to receive: a mode, a number, and what a guest's key would point to.
-fn selector(mode: i32, key: u64, of: &[u8]) -> Result<Selector, String> {
-    let invalid = || format!("the test's SDK selects by what this program does not know: {mode}");
-    Ok(match mode {
-        receive::ANY => Selector::Any,
-        receive::TAG => Selector::Tag(key),
-        receive::REFERENCE => Selector::Reference(key),
-        receive::SENDER => Selector::Sender(Pid::from_bytes(of.try_into().map_err(|_| invalid())?)),
-        receive::REFERENCES => {
-            let all = of.as_chunks::<8>().0.iter();
-            Selector::References(all.map(|one| u64::from_le_bytes(*one)).collect())
-        }
-        _ => return Err(invalid()),
-    })
-}
-
 impl Server {
     /// Makes a host call on behalf of the test's process.
     pub(super) fn call(
@@ -128,8 +112,7 @@ impl Server {
     fn messages(&self, call: &'static HostCall, q: &mut Request<'_>) -> Result<Response, String> {
         if call.name == "receive" {
             let (mode, key, timeout) = (q.int()?, q.reference()?, q.number()?);
-            let wanted = selector(mode, key, &q.bytes()?)?;
-            return self.receive(call, wanted, timeout);
+            return self.receive(call, (mode, key, q.bytes()?), timeout);
         }
         let to = q.pid()?;
         match call.name {
@@ -153,15 +136,30 @@ impl Server {
         }
     }
 
+    /// Takes a message of a mode, a number, and what a guest's key would point to.
     fn receive(
         &self,
         call: &'static HostCall,
-        wanted: Selector,
+        (mode, key, of): (i32, u64, Vec<u8>),
         timeout: i64,
     ) -> Result<Response, String> {
-        if let Err(code) = receive_mode(wanted.mode(), timeout) {
-            return Ok(Response::code(code));
-        }
+        let select = move |caller: &mut HostCaller<'_>| -> CallResult<Selector> {
+            let (mode, _) = receive_mode(mode, timeout)?;
+            Ok(match mode {
+                receive::ANY => Selector::Any,
+                receive::TAG => Selector::Tag(key),
+                receive::REFERENCE => Selector::Reference(key),
+                receive::SENDER => {
+                    let sender = (*of).try_into().map_err(|_| Code::BadArgument)?;
+                    caller.messages_of(Pid::from_bytes(sender))?
+                }
+                _ => Selector::references(&of)?,
+            })
+        };
+        let wanted = match self.make(call, select)? {
+            Ok(wanted) => wanted,
+            Err(error) => return done(Ok(Err(error))),
+        };
         let taken = self.wait(call, timeout, move |caller| {
             let position = caller.receive(&wanted)?;
             position.map(|position| take(caller, position)).transpose()

@@ -46,6 +46,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ("lines are logged", log),
     ("files are read where granted, and stay open", files),
     ("state goes to other code by `save` and `load`", migrated),
+    ("state is kept if only code has changed", kept),
     ("state stays where it is if only code has changed", same),
     (
         "a handler that waits without a stack finishes on its code",
@@ -539,7 +540,7 @@ fn migrated(guest: &Guest) {
     assert_eq!(guest.notes(pids[1]), ["note 2"]);
 }
 
-fn same(guest: &Guest) {
+fn kept(guest: &Guest) {
     let pid = guest.start();
     guest.add(pid, 12);
     guest.tell(pid, "Note", &[("text", "kept".into())]);
@@ -548,6 +549,15 @@ fn same(guest: &Guest) {
     assert_eq!(guest.ask(pid, "Version", &[]), Value::from(101));
     assert_eq!(guest.count(pid), 12);
     assert_eq!(guest.notes(pid), ["kept"]);
+}
+
+fn same(guest: &Guest) {
+    let pid = guest.start();
+    guest.add(pid, 12);
+    let report = guest.deploy("same").unwrap();
+    assert_eq!(report.not_reused, None);
+    assert_eq!(guest.ask(pid, "Version", &[]), Value::from(101));
+    assert_eq!(guest.count(pid), 12);
 }
 
 fn awaited(guest: &Guest) {
