@@ -2,7 +2,8 @@
 //!
 //! One task reads all datagrams of an address, on the thread that accepts connections: a flood takes no time of a scheduler. A
 //! process that gets some has a socket of its own for the address, with a port: it has its own window, and when it is slow
-//! it loses its own datagrams, and only those. Nothing waits, so what finds no room is dropped and counted.
+//! it loses its own datagrams; others lose some only in a flood, when reading rests and the system has no room for what comes.
+//! Nothing waits, so what finds no room is dropped and counted.
 //!
 //! A process may answer, but not send to any address: that is what sockets to the outside are for, with their grants.
 

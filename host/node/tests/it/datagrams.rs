@@ -226,6 +226,55 @@ fn a_slow_process_loses_datagrams_and_nothing_else() {
 }
 
 #[test]
+fn a_slow_member_of_a_group_takes_nothing_from_the_others() {
+    let node = guests::node();
+    deploy(&node, "puppet", &puppet::text(1));
+    deploy(&node, "echo", &echo(""));
+    let (slow, quick) = (Puppet::new(&node), spawn(&node, "echo", b""));
+    for pid in [slow.pid, quick] {
+        node.system().join("pool", pid).unwrap();
+    }
+    let address = open(&node, "group = \"pool\"\nqueue = 32");
+    // Clients until each member has one: whose it is says who gets its first datagram.
+    let (mut of_slow, mut of_quick) = (None, None);
+    while of_slow.is_none() || of_quick.is_none() {
+        let client = client();
+        client.send_to(&[0], address).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut opens = None;
+        eventually("a member has it", || {
+            let next = slow.next();
+            opens = (next.result >= 0).then_some(next);
+            opens.is_some() || client.recv(&mut [0; 9]).is_ok()
+        });
+        client.set_nonblocking(false).unwrap();
+        match opens {
+            None => of_quick = Some(client),
+            Some(opens) if of_slow.is_none() => {
+                assert_eq!(opens.tag, OPEN, "{opens:?}");
+                datagram(&slow, opens.sender);
+                of_slow = Some((client, opens.sender));
+            }
+            // One more in the window.
+            Some(_) => {}
+        }
+    }
+    let ((of_slow, socket), of_quick) = (of_slow.unwrap(), of_quick.unwrap());
+    // Its window is full after 32 at most, and what is lost then is no flood.
+    for n in 0..90_u8 {
+        of_slow.send_to(&[n], address).unwrap();
+    }
+    assert_eq!(ask(&of_quick, address, b"hello"), b"hello");
+    let mut got = 0;
+    while slow.next().result >= 0 {
+        got += 1;
+    }
+    assert!(got < 32, "{got}: it was not slow");
+    assert!(node.system().is_alive(socket));
+    node.halt();
+}
+
+#[test]
 fn only_who_has_sent_something_is_answered() {
     let node = guests::node();
     let puppet = puppet(&node, "p");
