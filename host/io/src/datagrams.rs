@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::connection::{CLOSING, Connection, PortEvent};
 use crate::gateway::{Address, REFUSED, Shared};
 use crate::head;
+use crate::listener::ListenAddress;
 use crate::port::{Outgoing, Port};
 use crate::settings::{Existing, Protocol};
 use crate::udp::DATAGRAM;
@@ -75,8 +76,10 @@ impl Peers {
 /// Datagrams that were dropped since the last line of the log.
 #[derive(Debug, Default)]
 struct Lost {
-    /// Nobody has the name or is in the group, or there is no socket for the process.
+    /// Nobody has the name or is in the group.
     no_process: AtomicU64,
+    /// There is no socket for their process.
+    no_socket: AtomicU64,
     /// Its process has not acknowledged those before.
     late: AtomicU64,
     /// They have too many bytes for the address, or for the whole mailbox of the process.
@@ -91,23 +94,30 @@ struct Lost {
 }
 
 impl Lost {
-    /// Says what was dropped at an address, if anything was.
-    fn report(&self, at: &dyn std::fmt::Display, by_system: u64) {
+    /// Returns what was dropped since the last time, if anything was, and begins to count anew. `by_system`: what the system has
+    /// dropped so far, if it says so.
+    fn report(&self, by_system: Option<u64>) -> Option<String> {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        let logged = self.by_system.swap(by_system, Ordering::Relaxed);
+        let by_system = by_system.map_or(0, |count| {
+            count.saturating_sub(self.by_system.swap(count, Ordering::Relaxed))
+        });
+        let no_socket = format!(
+            "for whose process there was no socket (an address has at most {SOCKETS}, each a process of the node)"
+        );
         let all = [
             (
                 take(&self.late),
                 "for which their process was too slow (`queue`)",
             ),
             (
-                by_system.saturating_sub(logged),
+                by_system,
                 "for which the system had no room before they were read",
             ),
             (
                 take(&self.no_process),
                 "for which there was no process with the name, or in the group",
             ),
+            (take(&self.no_socket), &no_socket),
             (
                 take(&self.too_large),
                 "that were larger than `datagram` or than the mailbox of the process",
@@ -119,9 +129,7 @@ impl Lost {
         ];
         let some = all.into_iter().filter(|(count, _)| *count > 0);
         let some: Vec<String> = some.map(|(count, why)| format!("{count} {why}")).collect();
-        if !some.is_empty() {
-            tracing::warn!("datagrams at {at} were dropped: {}", some.join(", "));
-        }
+        (!some.is_empty()).then(|| some.join(", "))
     }
 }
 
@@ -144,26 +152,33 @@ impl<G: 'static> Listening<G> {
     fn drops(&self, count: &AtomicU64) {
         count.fetch_add(1, Ordering::Relaxed);
         if self.lost.reports.admits(&self.shared.system.clock) {
-            self.report();
+            self.report(dropped_by_system(&self.socket));
         }
     }
 
     /// Looks now and then whether the system drops some. It has to read a table for that.
     fn look(&self) {
         let (lost, clock) = (&self.lost, &self.shared.system.clock);
-        if lost.looks.admits(clock)
-            && dropped_by_system(&self.socket) > Some(lost.by_system.load(Ordering::Relaxed))
-            && lost.reports.admits(clock)
-        {
-            self.report();
+        if !lost.looks.admits(clock) {
+            return;
+        }
+        let by_system = dropped_by_system(&self.socket);
+        if by_system > Some(lost.by_system.load(Ordering::Relaxed)) && lost.reports.admits(clock) {
+            self.report(by_system);
         }
     }
 
-    fn report(&self) {
-        let by_system = dropped_by_system(&self.socket);
-        let by_system = by_system.unwrap_or_else(|| self.lost.by_system.load(Ordering::Relaxed));
-        let at = &self.address.settings.load().0.address;
-        self.lost.report(at, by_system);
+    /// Logs what was dropped, if anything was. `by_system`: by the system so far.
+    fn report(&self, by_system: Option<u64>) {
+        let Some(what) = self.lost.report(by_system) else {
+            return;
+        };
+        let at = match self.socket.local_addr() {
+            Ok(at) => ListenAddress::Udp(at),
+            // That of the manifest, whose port may be any.
+            Err(_) => self.address.settings.load().0.address.clone(),
+        };
+        tracing::warn!("datagrams at {at} were dropped: {what}");
     }
 
     /// Returns who gets a datagram. Of a group, those of one address go to one member, as the bytes of a connection do, as long as
@@ -184,7 +199,7 @@ impl<G: 'static> Listening<G> {
 
 impl<G: 'static> Drop for Listening<G> {
     fn drop(&mut self) {
-        self.report();
+        self.report(dropped_by_system(&self.socket));
     }
 }
 
@@ -249,10 +264,10 @@ pub(crate) async fn serve<G: Send + 'static>(
                         looked = Some(Instant::now());
                     }
                     if sockets.len() >= SOCKETS {
-                        break 'became Err(&listening.lost.no_process);
+                        break 'became Err(&listening.lost.no_socket);
                     }
                     let Ok(owned) = open(&listening, owner, &closes, &under_way) else {
-                        break 'became Err(&listening.lost.no_process);
+                        break 'became Err(&listening.lost.no_socket);
                     };
                     sockets.insert(owner, Arc::downgrade(&owned));
                     owned
@@ -414,6 +429,42 @@ mod tests {
             assert!(read < 1_000, "there was room for all");
             assert_eq!(dropped_by_system(&socket), Some(1_000 - read));
         }
+    }
+
+    #[test]
+    fn what_was_dropped_is_said_once_with_its_reason() {
+        let lost = Lost::default();
+        assert_eq!(lost.report(Some(0)), None);
+        for (count, why) in [
+            (&lost.late, "for which their process was too slow (`queue`)"),
+            (
+                &lost.no_process,
+                "for which there was no process with the name, or in the group",
+            ),
+            (
+                &lost.no_socket,
+                "for whose process there was no socket (an address has at most 10000, each a process of the node)",
+            ),
+            (
+                &lost.too_large,
+                "that were larger than `datagram` or than the mailbox of the process",
+            ),
+            (
+                &lost.unasked,
+                "that were answers to nobody who had sent one",
+            ),
+        ] {
+            count.fetch_add(3, Ordering::Relaxed);
+            assert_eq!(lost.report(None), Some(format!("3 {why}")));
+            assert_eq!(lost.report(None), None);
+        }
+        // The system counts from the beginning.
+        let why = "for which the system had no room before they were read";
+        assert_eq!(lost.report(Some(2)), Some(format!("2 {why}")));
+        lost.late.fetch_add(1, Ordering::Relaxed);
+        let late = "1 for which their process was too slow (`queue`)";
+        assert_eq!(lost.report(Some(5)), Some(format!("{late}, 3 {why}")));
+        assert_eq!(lost.report(Some(5)), None);
     }
 
     #[test]
