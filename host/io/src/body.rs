@@ -78,7 +78,7 @@ impl Failure {
 
 /// Why a body is read no further.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Stop {
+enum Stop {
     Failed(Failure),
     /// Nobody wants more of it.
     Unwanted,
@@ -95,8 +95,9 @@ pub(crate) struct Reader<G: 'static> {
     pub(crate) reading: Duration,
     /// How long a process may take to ask for each part.
     pub(crate) timeout: Duration,
-    /// Says when it is read no further, if another task knows what happens to the port.
-    pub(crate) stops: Option<watch::Receiver<Option<Stop>>>,
+    /// If another task takes what happens to the port: becomes true when a part is larger than the mailbox of the process, and
+    /// is closed when nobody wants more.
+    pub(crate) too_large: Option<watch::Receiver<bool>>,
 }
 
 impl<G: Send + 'static> Reader<G> {
@@ -192,11 +193,14 @@ impl<G: Send + 'static> Reader<G> {
     /// Waits for a part.
     async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, Stop> {
         let Reader {
-            port, body, stops, ..
+            port,
+            body,
+            too_large,
+            ..
         } = self;
         let frame = tokio::select! {
             biased;
-            stop = stopped(port, stops.as_ref()) => return Err(stop),
+            stop = stopped(port, too_large.as_ref()) => return Err(stop),
             frame = timeout(self.reading, body.frame()) => frame,
         };
         match frame {
@@ -208,20 +212,19 @@ impl<G: Send + 'static> Reader<G> {
     }
 
     async fn unwanted(&self) -> Stop {
-        stopped(&self.port, self.stops.as_ref()).await
+        stopped(&self.port, self.too_large.as_ref()).await
     }
 }
 
 async fn stopped<G: Send + 'static>(
     port: &Connection<G>,
-    stops: Option<&watch::Receiver<Option<Stop>>>,
+    too_large: Option<&watch::Receiver<bool>>,
 ) -> Stop {
-    let Some(stops) = stops else {
+    let Some(too_large) = too_large else {
         return unwanted(port).await;
     };
-    let mut stops = stops.clone();
-    match stops.wait_for(Option::is_some).await {
-        Ok(stop) => stop.unwrap_or(Stop::Unwanted),
+    match too_large.clone().wait_for(|is_so| *is_so).await {
+        Ok(_) => Stop::Failed(Failure::Mailbox),
         Err(_) => Stop::Unwanted,
     }
 }

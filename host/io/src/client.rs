@@ -521,7 +521,7 @@ impl<G: Send + 'static> Shared<G> {
             most: u64::MAX,
             reading: time,
             timeout: time,
-            stops: None,
+            too_large: None,
         };
         reader.fetch().await;
         drop(place);

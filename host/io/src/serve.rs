@@ -349,7 +349,7 @@ impl<G: Send + 'static> Serving<G> {
             found => found,
         };
         let reader = Reader {
-            stops: None,
+            too_large: None,
             port: port.clone(),
             body,
             most,

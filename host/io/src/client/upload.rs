@@ -17,14 +17,12 @@ use tokio::time::{sleep, timeout};
 
 use super::connector::{REQUESTS, host_and_port};
 use super::{Arc, Pid, Place, Shared, denied, time};
-use crate::body::{Failure, Reader, Stop};
+use crate::body::Reader;
 use crate::connection::{Connection, PortEvent};
 use crate::head::{self, Outbound};
 use crate::port::{Outgoing, Port};
 use crate::stream::{Parts, Streamed, Unwritten};
-use exuvia_abi::io::{
-    HTTP_STREAM, REFUSED, SOCKET_CLOSE, SOCKET_DATA, SOCKET_END, SOCKET_OPEN, SOCKET_TEXT,
-};
+use exuvia_abi::io::{HTTP_STREAM, REFUSED, SOCKET_DATA, SOCKET_END, SOCKET_OPEN, SOCKET_TEXT};
 
 /// How far a process is with the body.
 #[derive(Debug)]
@@ -79,7 +77,7 @@ impl<G: Send + 'static> Shared<G> {
         let (parts, body) = Streamed::new(outbound.length);
         let (sent, is_sent) = watch::channel(Sent::Going);
         let (came, has_come) = watch::channel(Came::Nothing);
-        let (stop, stops) = watch::channel(None);
+        let (too_large, is_too_large) = watch::channel(false);
         let sending = Sending {
             port: &connection,
             parts: Some(parts),
@@ -97,11 +95,11 @@ impl<G: Send + 'static> Shared<G> {
             time,
             is_sent,
             came,
-            stops,
+            is_too_large,
         };
         let exchange = async {
             tokio::select! {
-                () = sending.run(first, &stop) => {}
+                () = sending.run(first, &too_large) => {}
                 () = receiving.run(self, outbound, body, grants) => {}
             }
         };
@@ -136,7 +134,7 @@ struct Sending<'a, G: 'static> {
 
 impl<G: Send + 'static> Sending<'_, G> {
     /// Returns when the process wants nothing more, or has ended.
-    async fn run(mut self, first: Bytes, stop: &watch::Sender<Option<Stop>>) {
+    async fn run(mut self, first: Bytes, too_large: &watch::Sender<bool>) {
         if !first.is_empty() {
             // Nobody waits for it.
             let _ = self.part(first).await;
@@ -161,7 +159,7 @@ impl<G: Send + 'static> Sending<'_, G> {
                 }
                 Ok(PortEvent::TooLarge) => {
                     // The other half tells the process, and ends.
-                    stop.send_replace(Some(Stop::Failed(Failure::Mailbox)));
+                    too_large.send_replace(true);
                     pending::<()>().await;
                 }
                 Ok(PortEvent::OwnerEnded(_) | PortEvent::Unread | PortEvent::Closed) => return,
@@ -181,11 +179,11 @@ impl<G: Send + 'static> Sending<'_, G> {
             let taken = match tag {
                 SOCKET_DATA | SOCKET_TEXT => self.part(Bytes::copy_from_slice(bytes)).await,
                 SOCKET_END => self.end(bytes).await,
-                SOCKET_CLOSE => {
+                // It takes nothing else: SOCKET_CLOSE.
+                _ => {
                     writes.written();
                     return true;
                 }
-                _ => false,
             };
             match taken {
                 true => writes.written(),
@@ -311,7 +309,7 @@ struct Receiving<G: 'static> {
     time: Duration,
     is_sent: watch::Receiver<Sent>,
     came: watch::Sender<Came>,
-    stops: watch::Receiver<Option<Stop>>,
+    is_too_large: watch::Receiver<bool>,
 }
 
 impl<G: Send + 'static> Receiving<G> {
@@ -352,7 +350,7 @@ impl<G: Send + 'static> Receiving<G> {
             most: u64::MAX,
             reading: self.time,
             timeout: self.time,
-            stops: Some(self.stops),
+            too_large: Some(self.is_too_large),
         };
         reader.fetch().await;
     }

@@ -14,6 +14,7 @@ use crate::guests::{self, eventually};
 use crate::outbound::{granted, guest, node};
 use crate::puppet::{self, Done, Puppet, ROOM};
 use crate::uploads::{RELAY, boot_with};
+use crate::wasi;
 
 const REQUEST: u32 = 0xffff_ff10;
 const STREAM: u32 = 0xffff_ff12;
@@ -36,7 +37,7 @@ struct Got {
 
 /// A server of HTTP/1.1 that says what it gets. The path says what it does: `/thanks` responds with a body, `/see` leads to
 /// `/thanks` (303), `/again` to it with the body (307), `/early` responds with 413, reads nothing and closes the connection,
-/// `/leave` reads one chunk, leads to `/silent` (303) and closes the connection, and `/silent` does not respond.
+/// `/much` responds with 900 bytes, `/leave` reads one chunk, leads to `/silent` (303) and closes the connection, and `/silent` does not respond.
 struct Server {
     address: SocketAddr,
     /// Told when a head has arrived.
@@ -156,7 +157,12 @@ fn serve(
     if path == "/silent" {
         let _ = stream.read(&mut [0]);
     }
+    let much = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{}",
+        "x".repeat(900)
+    );
     let response: &[u8] = match &*path {
+        "/much" => much.as_bytes(),
         "/see" => b"HTTP/1.1 303 See Other\r\nlocation: /thanks\r\ncontent-length: 0\r\n\r\n",
         "/again" => {
             b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /thanks\r\ncontent-length: 0\r\n\r\n"
@@ -453,6 +459,26 @@ fn a_response_may_come_before_the_end_of_the_body() {
         write(&guest, socket, BYTES, &[7; 1_000]).is_err()
     });
     guest.send(socket, CLOSE, b"").ok();
+    eventually("nothing is left", || alive(&node) == before);
+    node.halt();
+}
+
+#[test]
+fn a_part_of_the_response_that_no_mailbox_takes_ends_it() {
+    let (server, node, _) = started();
+    let limits = Limits {
+        mailbox_bytes: 800,
+        ..granted(&["127.0.0.1:*"])
+    };
+    let small = wasi::puppet(&node, limits);
+    let before = alive(&node);
+    let socket = begin(&small, &[("url", server.url("/much"))], b"body").unwrap();
+    write(&small, socket, END, b"").unwrap();
+    assert_eq!(status(&small, socket), Ok(200));
+    let closed = small.call(socket, READ, b"", ROOM, 20_000).ok();
+    assert_eq!((closed.sender, closed.tag), (socket, CLOSE), "{closed:?}");
+    let map = rmpv::decode::read_value(&mut closed.payload()).unwrap();
+    assert_eq!(value(&map, "code").as_u64(), Some(1009));
     eventually("nothing is left", || alive(&node) == before);
     node.halt();
 }
