@@ -287,10 +287,11 @@ impl ConnectionProcess {
             Some(port) => port.read(message),
             None => Err("this connection has nothing to read"),
         };
+        let mut delivered = Delivered::Done;
         match (read, &mut state.port) {
             // What has arrived waits for this.
             (Ok(()), Some(port)) => {
-                let delivered = port.deliver(context.process, context.system);
+                delivered = port.deliver(context.process, context.system);
                 let is_late = matches!(delivered, Delivered::Later | Delivered::Asks(_));
                 self.shared.is_late.fetch_or(is_late, Ordering::Release);
             }
@@ -303,7 +304,10 @@ impl ConnectionProcess {
         }
         drop(state);
         self.shared.credit.notify_one();
-        self.shared.to_write.notify_one();
+        // It is to be tried again, or is too large.
+        if delivered != Delivered::Done {
+            self.shared.to_write.notify_one();
+        }
     }
 }
 
