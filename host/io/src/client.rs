@@ -35,7 +35,7 @@ use tokio_rustls::TlsConnector;
 
 pub(crate) use self::connect::Wanted;
 use self::connect::within;
-use self::connector::{Connector, REQUESTS, Refusal, host_and_port, tls};
+use self::connector::{Connector, REQUESTS, Refusal, permitted, tls};
 use self::lookups::{ASKER, Lookups};
 use crate::body::Reader;
 use crate::error::ClientError;
@@ -384,10 +384,6 @@ fn time(outbound: &Outbound) -> Duration {
     outbound.timeout.unwrap_or(TIMEOUT).min(MOST_TIME)
 }
 
-fn denied(host: &str, port: u16) -> String {
-    format!("denied: `{host}:{port}` is not granted: see `net.connect`")
-}
-
 /// The process was killed: there is another one at once, as a supervisor would start it. Not with a limit on how often: whoever
 /// kills it would end it for all.
 impl<G: Send + 'static> Drop for Alive<G> {
@@ -618,10 +614,7 @@ impl<G: Send + 'static> Shared<G> {
         let pool = self.pool(grants);
         let is_streamed = streamed.is_some();
         for _ in 0..=redirects.map_or(REDIRECTS, |most| most.min(REDIRECTS)) {
-            let (host, port) = host_and_port(&uri, REQUESTS)?;
-            if !grants.may_connect(&host, port) {
-                return Err(denied(&host, port));
-            }
+            permitted(&uri, REQUESTS, grants)?;
             let mut request = Request::new(match streamed.take() {
                 Some(streamed) => Either::Right(streamed),
                 None => Either::Left(Full::new(body.clone())),
@@ -723,16 +716,6 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
-
-    #[test]
-    fn a_url_has_a_host_and_a_port() {
-        let parsed = |text: &str| host_and_port(&text.parse().unwrap(), REQUESTS);
-        assert_eq!(parsed("http://a.com/x"), Ok(("a.com".into(), 80)));
-        assert_eq!(parsed("https://a.com:8443"), Ok(("a.com".into(), 8443)));
-        assert_eq!(parsed("https://[::1]/"), Ok(("::1".into(), 443)));
-        assert!(parsed("ftp://a.com").unwrap_err().starts_with("invalid: "));
-        assert!(parsed("/path").unwrap_err().starts_with("invalid: "));
-    }
 
     #[test]
     fn a_redirection_is_relative_to_where_it_came_from() {

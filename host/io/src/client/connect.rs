@@ -15,9 +15,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use super::connector::{Connector, SOCKETS, host_and_port};
+use super::connector::{Connector, SOCKETS, permitted};
 use super::lookups::asker;
-use super::{MOST_TIME, Place, Shared, TIMEOUT, denied};
+use super::{MOST_TIME, Place, Shared, TIMEOUT};
 use crate::connection::Connection;
 use crate::drain::Drain;
 use crate::gateway::{Guests, NewProcess, NoProcess};
@@ -88,10 +88,7 @@ pub(super) struct Open {
 impl<G: Send + 'static> Shared<G> {
     /// Connects. `most`: bytes of a message that the process may get. Returns why that is not possible.
     async fn open(&self, wanted: Wanted, grants: &Grants, most: usize) -> Result<Open, String> {
-        let (host, port) = host_and_port(&wanted.uri, SOCKETS)?;
-        if !grants.may_connect(&host, port) {
-            return Err(denied(&host, port));
-        }
+        permitted(&wanted.uri, SOCKETS, grants)?;
         let limits = limits(&wanted, most);
         let connector = Connector {
             grants: Arc::new(grants.clone()),

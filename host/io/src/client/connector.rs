@@ -70,10 +70,7 @@ pub(super) const SOCKETS: &[(&str, Option<u16>)] = &[
 ];
 
 /// Returns the host without brackets and the port of a URL with one of these schemes.
-pub(super) fn host_and_port(
-    uri: &Uri,
-    schemes: &[(&str, Option<u16>)],
-) -> Result<(String, u16), String> {
+fn host_and_port(uri: &Uri, schemes: &[(&str, Option<u16>)]) -> Result<(String, u16), String> {
     let scheme = uri.scheme_str().unwrap_or_default();
     let known = schemes.iter().find(|(known, _)| *known == scheme);
     let Some((_, default)) = known else {
@@ -91,6 +88,22 @@ pub(super) fn host_and_port(
     let port = uri.port_u16().or(*default);
     let port = port.ok_or_else(|| format!("invalid: `{uri}` has no port"))?;
     Ok((host.to_owned(), port))
+}
+
+/// Returns the host without brackets and the port of a URL with one of these schemes, if somebody with these grants may connect
+/// there as far as its name says: each address that it leads to is checked before it is connected to.
+pub(super) fn permitted(
+    uri: &Uri,
+    schemes: &[(&str, Option<u16>)],
+    grants: &Grants,
+) -> Result<(String, u16), String> {
+    let (host, port) = host_and_port(uri, schemes)?;
+    match grants.may_connect(&host, port) {
+        true => Ok((host, port)),
+        false => Err(format!(
+            "denied: `{host}:{port}` is not granted: see `net.connect`"
+        )),
+    }
 }
 
 /// Makes connections for those who have these grants.
@@ -278,6 +291,16 @@ mod tests {
             lookups: Lookups::new(Handle::current()),
         };
         (port, connector)
+    }
+
+    #[test]
+    fn a_url_has_a_host_and_a_port() {
+        let parsed = |text: &str| host_and_port(&text.parse().unwrap(), REQUESTS);
+        assert_eq!(parsed("http://a.com/x"), Ok(("a.com".into(), 80)));
+        assert_eq!(parsed("https://a.com:8443"), Ok(("a.com".into(), 8443)));
+        assert_eq!(parsed("https://[::1]/"), Ok(("::1".into(), 443)));
+        assert!(parsed("ftp://a.com").unwrap_err().starts_with("invalid: "));
+        assert!(parsed("/path").unwrap_err().starts_with("invalid: "));
     }
 
     #[tokio::test]

@@ -15,8 +15,8 @@ use hyper::body::Frame;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::connector::{REQUESTS, host_and_port};
-use super::{Arc, Pid, Place, Shared, denied, time};
+use super::connector::{REQUESTS, permitted};
+use super::{Arc, Pid, Place, Shared, time};
 use crate::body::Reader;
 use crate::connection::{Connection, PortEvent};
 use crate::head::{self, Outbound};
@@ -58,10 +58,7 @@ impl<G: Send + 'static> Shared<G> {
                 outbound.method
             ));
         }
-        let (host, port) = host_and_port(&outbound.uri, REQUESTS)?;
-        if !grants.may_connect(&host, port) {
-            return Err(denied(&host, port));
-        }
+        let (host, port) = permitted(&outbound.uri, REQUESTS, grants)?;
         let connection = Arc::new(self.connection()?);
         // An address of IPv6 has its brackets here.
         let shown = outbound.uri.host().unwrap_or(&host);
