@@ -44,5 +44,19 @@ pub const ALL: [(u32, &str); 12] = [
 /// The name of the process of the host that makes requests for guests.
 pub const HTTP_CLIENT: &str = "exuvia.http";
 
+/// Headers that the host sets itself, since they concern one connection (RFC 9110, section 7.6.1), the length of a body or the time:
+/// those of guests are dropped.
+pub const HEADERS_OF_THE_HOST: [&str; 9] = [
+    "connection",
+    "content-length",
+    "date",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Names of processes that begin so are of the host.
 pub const NAMES_OF_THE_HOST: &str = "exuvia.";

@@ -14,10 +14,11 @@ use hyper::{Method, StatusCode, Uri, Version};
 use rmp::encode::{
     ValueWriteError, write_array_len, write_bin, write_bool, write_map_len, write_str, write_uint,
 };
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::listener::Peer;
+use exuvia_abi::io::HEADERS_OF_THE_HOST;
 
 /// The head of a request.
 #[derive(Debug)]
@@ -161,28 +162,13 @@ impl<'de> Deserialize<'de> for Octets {
     }
 }
 
-/// Headers that only the host sets.
-const OF_THE_HOST: [&str; 9] = [
-    "connection",
-    "content-length",
-    "date",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// Reads a response. Returns its head and where its body begins.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
 pub(crate) fn response(bytes: &[u8]) -> Result<(ResponseHead, usize), String> {
-    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
-    let sent = Sent::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-    let begins = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
+    let (sent, begins) = head_and_body::<Sent>(bytes)?;
     // Responses with 1xx are made by the host only.
     let status = StatusCode::from_u16(sent.status).ok();
     let status = status.filter(|status| !status.is_informational() && status.as_u16() < 600);
@@ -222,6 +208,14 @@ pub(crate) fn trailers(bytes: &[u8]) -> Result<HeaderMap, String> {
     headers(sent.trailers)
 }
 
+/// Reads a map, behind which a body may follow. Returns it, and where the body begins.
+fn head_and_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), String> {
+    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    let head = T::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    let begins = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
+    Ok((head, begins))
+}
+
 fn or_empty<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_serde::decode::Error> {
     const EMPTY: &[u8] = &[0x80];
     rmp_serde::from_slice(if bytes.is_empty() { EMPTY } else { bytes })
@@ -236,7 +230,7 @@ fn headers(sent: Vec<(Octets, Octets)>) -> Result<HeaderMap, String> {
         let value = HeaderValue::from_bytes(&value.0);
         let value = value.map_err(|_| format!("the header `{shown}` has an invalid value"))?;
         // What concerns one connection is the host's matter (RFC 9110, section 7.6.1), and so is the length.
-        if !OF_THE_HOST.contains(&name.as_str()) {
+        if !HEADERS_OF_THE_HOST.contains(&name.as_str()) {
             headers.append(name, value);
         }
     }
@@ -347,9 +341,7 @@ pub(crate) fn connect(bytes: &[u8]) -> Result<Wanted, String> {
 ///
 /// What is wrong with it.
 pub(crate) fn outbound(bytes: &[u8]) -> Result<Outbound, String> {
-    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
-    let sent = SentOutbound::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-    let begins = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
+    let (sent, begins) = head_and_body::<SentOutbound>(bytes)?;
     let method = sent.method.as_deref().unwrap_or("GET");
     let method = Method::from_bytes(method.as_bytes())
         .ok()
@@ -496,12 +488,10 @@ pub(crate) fn datagram(peer: SocketAddr, datagram: &[u8]) -> Payload {
 ///
 /// What is wrong with it.
 pub(crate) fn sent_datagram(bytes: &[u8]) -> Result<(SocketAddr, &[u8]), String> {
-    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
-    let sent = SentDatagram::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-    let begins = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
+    let (sent, begins) = head_and_body::<SentDatagram>(bytes)?;
     let peer = sent.peer.parse();
     let peer = peer.map_err(|_| format!("`{}` is no address with a port", sent.peer))?;
-    Ok((peer, bytes.get(begins..).unwrap_or_default()))
+    Ok((peer, &bytes[begins..]))
 }
 
 fn encode(value: &impl Serialize) -> Payload {

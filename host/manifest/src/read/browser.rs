@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use exuvia_abi::io::HEADERS_OF_THE_HOST;
 use toml::de::DeValue;
 
 use super::listen::{methods, origins};
@@ -16,19 +17,10 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// The headers, unless `headers` says otherwise: without it, a page cannot send JSON.
 const HEADERS: [&str; 1] = ["content-type"];
 
-/// Headers that the node sets itself, since they say how a response is sent: those that a process may not set either
-/// (`io/src/head.rs`), and those of the handshake of a WebSocket.
-const OF_THE_NODE: [&str; 13] = [
-    "connection",
-    "content-length",
-    "date",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
+/// Headers that the node sets itself beside [`HEADERS_OF_THE_HOST`], which a process may not set either: what a response says
+/// of its trailers, and those of the handshake of a WebSocket.
+const OF_THE_NODE: [&str; 4] = [
     "trailer",
-    "transfer-encoding",
-    "upgrade",
     "sec-websocket-accept",
     "sec-websocket-extensions",
     "sec-websocket-protocol",
@@ -111,7 +103,8 @@ pub(super) fn response_headers(
             value: name.value.to_ascii_lowercase(),
             span: name.span,
         };
-        if OF_THE_NODE.contains(&name.value.as_str()) {
+        let known = name.value.as_str();
+        if HEADERS_OF_THE_HOST.contains(&known) || OF_THE_NODE.contains(&known) {
             let message = format!("the node sets `{}` itself", name.value);
             problems.add(Found::at(name.span, message));
             continue;
