@@ -230,6 +230,12 @@ fn arguments_are_made_of_the_request() {
     }
 }
 
+/// A request with these headers, in MessagePack.
+fn raw(headers: &[u8]) -> Request {
+    let head = b"\x83\xa6method\xa3GET\xa4path\xa8/headers\xa7headers";
+    Request::decode(Pid::NONE, &[head, headers].concat()).unwrap()
+}
+
 #[test]
 fn what_cannot_be_taken_is_the_clients_error_and_says_why() {
     let mut shelf = Process::<Shelf>::start(&());
@@ -285,6 +291,17 @@ fn what_cannot_be_taken_is_the_clients_error_and_says_why() {
             Request::new("GET", "/headers"),
             400,
             "there is no header `x-count`",
+        ),
+        (
+            raw(b"\x91\x92\xa7x-count\xc4\x01\xff"),
+            400,
+            "the header `x-count` is no text",
+        ),
+        // One that need not be there either.
+        (
+            raw(b"\x92\x92\xa7x-count\xa13\x92\xa8if-match\xc4\x01\xff"),
+            400,
+            "the header `If-Match` is no text",
         ),
         (
             Request::new("GET", "/headers").with_header("x-count", "many"),

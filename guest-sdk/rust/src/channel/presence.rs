@@ -266,6 +266,7 @@ impl Presence {
             return;
         };
         late.waits = false;
+        // That fails only if no group can have the name: then nobody is in the topic, and to try it again would be of no use.
         let members = group(topic).members().unwrap_or_else(|error| {
             crate::warn!("not all in {topic} know who is present: {error}");
             Vec::new()

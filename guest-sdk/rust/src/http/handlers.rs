@@ -113,17 +113,26 @@ fn matched<'a>(pattern: &'static str, path: &'a str) -> Option<Vec<(&'static str
 #[doc(hidden)]
 pub fn header<T: FromStr<Err: fmt::Display>>(request: &Request, name: &str) -> Result<T, Response> {
     header_if_any(request, name)?
-        .ok_or_else(|| Response::error(400, format!("there is no header `{name}` of text")))
+        .ok_or_else(|| Response::error(400, format!("there is no header `{name}`")))
 }
 
-/// Reads a header, if there is one.
+/// Reads a header, if there is one. One that is no text is not taken for none.
 #[doc(hidden)]
 pub fn header_if_any<T: FromStr<Err: fmt::Display>>(
     request: &Request,
     name: &str,
 ) -> Result<Option<T>, Response> {
-    let value = request.header(name).map(str::parse).transpose();
-    value.map_err(|error| Response::error(400, format!("the header `{name}`: {error}")))
+    let is_it = |(known, _): &(&str, &[u8])| known.eq_ignore_ascii_case(name);
+    let Some((_, value)) = request.headers().find(is_it) else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value);
+    let text = text.map_err(|_| format!("the header `{name}` is no text"));
+    let value = text.and_then(|text| {
+        let value = text.parse();
+        value.map_err(|error| format!("the header `{name}`: {error}"))
+    });
+    value.map(Some).map_err(|why| Response::error(400, why))
 }
 
 #[cfg(test)]

@@ -130,24 +130,9 @@ pub fn deliver_fetched_in_parts(reference: u64, response: &http::Response) -> So
 /// # let _ = socket;
 /// ```
 pub fn deliver_connected(reference: u64, came: Result<&str, &str>) -> Option<Socket> {
-    match came {
-        Ok(kind) => {
-            let opened = Opened {
-                kind: kind.to_owned(),
-                peer: "127.0.0.1:1".to_owned(),
-                reference: None,
-            };
-            // A socket that is read on request is one from the first request on.
-            let socket = new_socket(true);
-            let (tag, payload) = socket::encode(Event::Open(opened));
-            deliver_reply(socket.pid(), reference, tag, payload);
-            Some(socket)
-        }
-        Err(text) => {
-            deliver_reply(HTTP_CLIENT, reference, tag::REFUSED, text.into());
-            None
-        }
-    }
+    // A socket that is read on request is one from the first request on.
+    let opened = came.map(|kind| (kind, "127.0.0.1:1"));
+    deliver_opened(reference, opened, true)
 }
 
 /// Puts into the mailbox that the body of a request may be sent ([`Fetch::upload`](crate::http::Fetch::upload)): to the socket that
@@ -164,23 +149,8 @@ pub fn deliver_connected(reference: u64, came: Result<&str, &str>) -> Option<Soc
 /// # let _ = socket;
 /// ```
 pub fn deliver_upload(reference: u64, came: Result<(), &str>) -> Option<Socket> {
-    match came {
-        Ok(()) => {
-            let opened = Opened {
-                kind: "request".to_owned(),
-                peer: "example.com:443".to_owned(),
-                reference: None,
-            };
-            let socket = new_socket(false);
-            let (tag, payload) = socket::encode(Event::Open(opened));
-            deliver_reply(socket.pid(), reference, tag, payload);
-            Some(socket)
-        }
-        Err(text) => {
-            deliver_reply(HTTP_CLIENT, reference, tag::REFUSED, text.into());
-            None
-        }
-    }
+    let opened = came.map(|()| ("request", "example.com:443"));
+    deliver_opened(reference, opened, false)
 }
 
 /// Has the response to a request arrive whose body was sent to the socket: the head, whose body follows with [`deliver_part`]
@@ -283,6 +253,31 @@ pub fn unread(socket: Socket) -> usize {
             .get(&socket.pid())
             .map_or(0, |arriving| arriving.parts.len())
     })
+}
+
+/// Puts into the mailbox that a socket is open, of this kind and to this address, or why there is none.
+fn deliver_opened(
+    reference: u64,
+    came: Result<(&str, &str), &str>,
+    is_pushed: bool,
+) -> Option<Socket> {
+    match came {
+        Ok((kind, peer)) => {
+            let opened = Opened {
+                kind: kind.to_owned(),
+                peer: peer.to_owned(),
+                reference: None,
+            };
+            let socket = new_socket(is_pushed);
+            let (tag, payload) = socket::encode(Event::Open(opened));
+            deliver_reply(socket.pid(), reference, tag, payload);
+            Some(socket)
+        }
+        Err(text) => {
+            deliver_reply(HTTP_CLIENT, reference, tag::REFUSED, text.into());
+            None
+        }
+    }
 }
 
 fn new_socket(is_pushed: bool) -> Socket {
