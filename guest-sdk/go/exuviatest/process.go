@@ -18,6 +18,7 @@ package exuviatest
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -102,7 +103,12 @@ func newProcess(t testing.TB) *Process {
 	h := &host{self: exuvia.Pid{15: 1}, names: map[string]exuvia.Pid{}, groups: map[string][]exuvia.Pid{}, next: references, memory: 64 << 20}
 	sys.Set(h)
 	sys.Entries.Reset()
-	t.Cleanup(func() { sys.Set(nil) })
+	// Only one goroutine of a process runs at a time, as in Wasm.
+	processors := runtime.GOMAXPROCS(1)
+	t.Cleanup(func() {
+		sys.Set(nil)
+		runtime.GOMAXPROCS(processors)
+	})
 	return &Process{t, h}
 }
 
