@@ -167,15 +167,8 @@ func HandleRequest[S, M, R any](name string, do func(state *S, ctx *Context, req
 		encoding.Reset(scratch[:0])
 		payload, err := encoded(codec.Encode(&encoding, reply))
 		reply.SetZero()
-		if err != nil {
-			caller.Refuse("the reply: %v", err)
-			return nil
-		}
-		code := sys.Reply(caller.Pid.raw(), caller.Reference, TagTyped, payload)
+		_ = caller.answer(TagTyped, payload, err)
 		wipe(payload)
-		if err := check(code); err != nil {
-			caller.Refuse("the reply: %v", err)
-		}
 		return nil
 	}})
 }

@@ -66,7 +66,7 @@ func (m *Message) Reply(value any) error { return Caller[any]{m.Sender, m.Refere
 
 // ReplyBytes answers this request with any bytes.
 func (m *Message) ReplyBytes(tag uint32, payload []byte) error {
-	return check(sys.Reply(m.Sender.raw(), m.Reference, tag, payload))
+	return Caller[any]{m.Sender, m.Reference}.answer(tag, payload, nil)
 }
 
 // Refuse refuses this request: the caller gets a [RefusedError].
@@ -87,11 +87,20 @@ type Caller[R any] struct {
 func (c Caller[R]) Reply(value R) error {
 	encoding.Reset(scratch[:0])
 	payload, err := encoded(encoding.Any(value))
-	if err != nil {
-		return err
+	err = c.answer(TagTyped, payload, err)
+	wipe(payload)
+	return err
+}
+
+// answer sends what was encoded. If that fails it refuses: a caller without a reply waits until its timeout.
+func (c Caller[R]) answer(tag uint32, payload []byte, err error) error {
+	if err == nil {
+		err = check(sys.Reply(c.Pid.raw(), c.Reference, tag, payload))
 	}
-	defer wipe(payload)
-	return check(sys.Reply(c.Pid.raw(), c.Reference, TagTyped, payload))
+	if err != nil {
+		c.Refuse("the reply: %v", err)
+	}
+	return err
 }
 
 // Refuse refuses the request: the caller gets a [RefusedError].
@@ -99,7 +108,9 @@ func (c Caller[R]) Refuse(format string, arguments ...any) {
 	if len(arguments) > 0 {
 		format = fmt.Sprintf(format, arguments...)
 	}
-	sys.Reply(c.Pid.raw(), c.Reference, TagRefused, []byte(format))
+	if sys.Reply(c.Pid.raw(), c.Reference, TagRefused, []byte(format)) == sys.CodeMessageTooLarge {
+		sys.Reply(c.Pid.raw(), c.Reference, TagRefused, []byte("the reason is larger than a message may be"))
+	}
 }
 
 // Down says that a monitored process, or the receiver of a [Pid.Request], has ended.

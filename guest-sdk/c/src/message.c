@@ -346,7 +346,7 @@ static void refuse(exuvia_message *m, const char *text, size_t length) {
     if (m->settled) return;
     m->settled = true;
     switch ((int)m->kind) {
-    case EXUVIA_KIND_REQUEST: exuvia_host_reply(&m->sender, (int64_t)m->reference, EXUVIA_TAG_REFUSED, text, n); break;
+    case EXUVIA_KIND_REQUEST: exuvia_reply_raw(m, EXUVIA_TAG_REFUSED, text, n); break;
     case EXUVIA_KIND_INIT: exuvia_host_init_ack(EXUVIA_REASON_GUEST, text, n); break;
     case KIND_STATE: exuvia_host_log(EXUVIA_LOG_ERROR, text, n); break;
     default: exuvia_host_log(EXUVIA_LOG_WARN, text, n);
@@ -406,7 +406,8 @@ exuvia_code exuvia_answer(exuvia_caller caller, exuvia_writer *w) {
 }
 
 exuvia_code exuvia_answer_refuse(exuvia_caller caller, const char *text) {
-    return (exuvia_code)exuvia_host_reply(&caller.pid, (int64_t)caller.reference, EXUVIA_TAG_REFUSED, text, (uint32_t)strlen(text));
+    exuvia_message m = {.sender = caller.pid, .reference = caller.reference};
+    return exuvia_reply_raw(&m, EXUVIA_TAG_REFUSED, text, strlen(text));
 }
 
 /** Replies a value that needs no more than so many bytes. */

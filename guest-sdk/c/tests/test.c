@@ -46,6 +46,8 @@ static uint8_t replied[70000];
 static size_t replied_length;
 static uint32_t replied_tag;
 static int replies, acknowledged;
+/* The most bytes of a message. */
+static uint32_t message_limit = sizeof replied;
 static uint8_t state[4096];
 static size_t state_length;
 
@@ -70,7 +72,8 @@ int32_t exuvia_host_receive(void *at, void *buffer, uint32_t capacity, int64_t t
 }
 
 int32_t exuvia_host_reply(const void *to, int64_t reference, uint32_t tag, const void *data, uint32_t length) {
-    CHECK(((const exuvia_pid *)to)->process == 8 && reference == 9 && length <= sizeof replied);
+    CHECK(((const exuvia_pid *)to)->process == 8 && reference == 9);
+    if (length > message_limit) return EXUVIA_MESSAGE_TOO_LARGE;
     if (length) memcpy(replied, data, length);
     if (tag == EXUVIA_TAG_REFUSED) snprintf(refused, sizeof refused, "%.*s", (int)length, (const char *)data);
     replied_length = length;
@@ -182,6 +185,22 @@ static void test_loop(void) {
     exuvia_put_bytes(&w, "value", big, sizeof big);
     ask(&w);
     CHECK(replied_length == sizeof big + 3 && replied[0] == 0xc5);
+
+    /* More than the host takes: the caller is told. */
+    message_limit = 100;
+    w = exuvia_named("Echo", 1);
+    exuvia_put_bytes(&w, "value", big, 101);
+    ask(&w);
+    CHECK(replied_tag == EXUVIA_TAG_REFUSED && strcmp(refused, "the reply is larger than a message may be") == 0);
+    memset(big, 'x', 101);
+    big[101] = 0;
+    w = exuvia_named((const char *)big, 0);
+    deliver(EXUVIA_KIND_REQUEST, 0, w.data, w.length);
+    exuvia_writer_free(&w);
+    replies = 0;
+    CHECK(exuvia_export_run() == EXUVIA_REST && replies == 1 && replied_tag == EXUVIA_TAG_REFUSED);
+    CHECK(exuvia_answer_refuse((exuvia_caller){{7, 8}, 9}, (const char *)big) == EXUVIA_MESSAGE_TOO_LARGE && replies == 2);
+    message_limit = sizeof replied;
 
     /* Bytes as JSON has them. */
     w = exuvia_named("Length", 1);

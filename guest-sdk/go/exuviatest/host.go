@@ -11,6 +11,9 @@ import (
 	"github.com/exuvia/exuvia/guest-sdk/go/internal/sys"
 )
 
+// messageBytes is the most bytes of one message.
+const messageBytes = 1 << 20
+
 // host is a host of one process.
 type host struct {
 	self    exuvia.Pid
@@ -125,6 +128,9 @@ func (h *host) Receive(header *sys.Header, buffer []byte, timeout int64, mode in
 }
 
 func (h *host) Send(to *[16]byte, tag uint32, payload []byte) int32 {
+	if len(payload) > messageBytes {
+		return sys.CodeMessageTooLarge
+	}
 	payload = slices.Clone(payload)
 	if *to == h.self {
 		h.mailbox = append(h.mailbox, exuvia.Message{Kind: exuvia.KindMessage, Sender: h.self, Tag: tag, Payload: payload})
@@ -135,6 +141,9 @@ func (h *host) Send(to *[16]byte, tag uint32, payload []byte) int32 {
 }
 
 func (h *host) Request(to *[16]byte, tag uint32, payload []byte, reference *uint64) int32 {
+	if len(payload) > messageBytes {
+		return sys.CodeMessageTooLarge
+	}
 	h.next++
 	*reference = h.next
 	h.sent = append(h.sent, Letter{To: *to, Tag: tag, Reference: h.next, Payload: slices.Clone(payload)})
@@ -142,6 +151,9 @@ func (h *host) Request(to *[16]byte, tag uint32, payload []byte, reference *uint
 }
 
 func (h *host) Call(to *[16]byte, tag uint32, payload []byte, header *sys.Header, buffer []byte, timeout int64) int32 {
+	if len(payload) > messageBytes {
+		return sys.CodeMessageTooLarge
+	}
 	if h.onCall == nil {
 		h.now += time.Duration(max(timeout, 0)) * time.Millisecond
 		return sys.CodeTimeout
@@ -172,6 +184,9 @@ func (h *host) Call(to *[16]byte, tag uint32, payload []byte, header *sys.Header
 }
 
 func (h *host) Reply(to *[16]byte, reference uint64, tag uint32, payload []byte) int32 {
+	if len(payload) > messageBytes {
+		return sys.CodeMessageTooLarge
+	}
 	h.replies = append(h.replies, Letter{To: *to, Tag: tag, Reference: reference, Payload: slices.Clone(payload)})
 	return 0
 }
@@ -251,6 +266,9 @@ func (h *host) SendAfter(to *[16]byte, tag uint32, payload []byte, delay int64, 
 	if delay < 0 {
 		return sys.CodeBadArgument
 	}
+	if len(payload) > messageBytes {
+		return sys.CodeMessageTooLarge
+	}
 	h.next++
 	*reference = h.next
 	h.timers = append(h.timers, timer{h.now + time.Duration(delay)*time.Millisecond, exuvia.Message{
@@ -299,6 +317,8 @@ func (h *host) Info(what int32) int64 {
 		return sys.Minor
 	case sys.InfoMemoryBytes:
 		return h.memory
+	case sys.InfoMessageBytes:
+		return messageBytes
 	}
 	return 1 << 20
 }

@@ -57,8 +57,8 @@ pub const Context = struct {
 
     /// For onHttp: responds. Or keep the request, and `Caller.respond` later.
     pub fn respond(self: *Context, status: u16, headers: []const HttpHeader, body: []const u8) exuvia.Error!void {
-        self.settled = true;
         try self.caller().respond(status, headers, body);
+        self.settled = true;
     }
 
     fn caller(self: *const Context) exuvia.Caller {

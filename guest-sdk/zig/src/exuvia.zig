@@ -88,27 +88,36 @@ pub const Caller = struct {
             self.refuse("the reply does not fit into memory");
             return e;
         };
-        self.replyRaw(0, writer.bytes()) catch |e| {
-            // The caller must get some reply: otherwise it waits until its timeout.
-            if (e == error.MessageTooLarge) self.refuse("the reply is larger than a message may be");
-            return e;
-        };
+        try self.replyRaw(0, writer.bytes());
     }
     /// Replies bytes as they are, with a tag.
     pub fn replyRaw(self: Caller, with_tag: u32, bytes: []const u8) Error!void {
-        try check(abi.host.reply(&self.pid, @bitCast(self.reference), with_tag, bytes.ptr, @intCast(bytes.len)));
+        check(self.answer(with_tag, bytes)) catch |e| {
+            // The caller must get some reply: otherwise it waits until its timeout.
+            if (e == error.MessageTooLarge) _ = self.answer(tag.refused, "the reply is larger than a message may be");
+            return e;
+        };
+    }
+    fn answer(self: Caller, with_tag: u32, bytes: []const u8) i32 {
+        return abi.host.reply(&self.pid, @bitCast(self.reference), with_tag, bytes.ptr, @intCast(bytes.len));
     }
     /// Responds to a request of HTTP that was kept.
     pub fn respond(self: Caller, status: u16, headers: []const HttpHeader, body: []const u8) Error!void {
         var writer: msgpack.Writer = .{ .allocator = allocator };
         defer writer.deinit();
+        writeResponse(&writer, status, headers, body) catch |e| {
+            self.refuse("the response does not fit into memory");
+            return e;
+        };
+        try self.replyRaw(tag.http_response, writer.bytes());
+    }
+    fn writeResponse(writer: *msgpack.Writer, status: u16, headers: []const HttpHeader, body: []const u8) msgpack.Writer.Error!void {
         try writer.map(2);
         try writer.text("status");
         try writer.write(status);
         try writer.text("headers");
         try writer.write(headers);
         try writer.raw(body);
-        try self.replyRaw(tag.http_response, writer.bytes());
     }
     /// Refuses the request: its sender gets the text.
     pub fn refuse(self: Caller, text: []const u8) void {
@@ -381,7 +390,11 @@ pub fn take(match: Match, timeout: ?u63, buffer: []u8) Error!Message {
         if (header.length == room.len) return .{ .header = header, .payload = room };
         // Another message than that for which the room was made.
         defer allocator.free(room);
-        return .{ .header = header, .payload = try allocator.dupe(u8, room[0..header.length]) };
+        const copy = allocator.dupe(u8, room[0..header.length]) catch |e| {
+            refuseForMemory(header);
+            return e;
+        };
+        return .{ .header = header, .payload = copy };
     }
 }
 

@@ -61,6 +61,22 @@ func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 	}
 }
 
+func TestAReplyThatIsTooLargeIsRefused(t *testing.T) {
+	p := exuviatest.Start(t, nil)
+	large := value{encode(t, make([]byte, 1<<20))}
+	kept := p.Request("Keep", nil)
+	for _, reference := range []uint64{p.Request("Echo", large), p.Request("Release", large), kept} {
+		var refused *exuvia.RefusedError
+		if err := p.Reply(reference, nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "message") {
+			t.Error(err)
+		}
+	}
+	// A reason that is too large is replaced.
+	if err := p.Reply(p.Request("ReadFile", map[string]any{"path": strings.Repeat("x", 2<<20)}), nil); err == nil || !strings.Contains(err.Error(), "the reason is larger") {
+		t.Error(err)
+	}
+}
+
 func TestTheStateCrosses(t *testing.T) {
 	p := exuviatest.Start(t, arguments{Start: 7})
 	p.Send("Note", note{"kept"})
