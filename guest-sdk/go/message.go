@@ -176,7 +176,7 @@ var (
 const small = 2048
 
 // receive takes a message. Its payload is valid until the next one is taken, unless it is large. A message for which
-// there is no memory is dropped, with a line in the log, and a request refused: no peer can do harm with it.
+// there is no memory is dropped, with a line in the log, a request refused, and a start failed: no peer can do harm with it.
 func receive(into *Message, timeout int64, mode int32, key int64) int32 {
 	for {
 		code := sys.Receive(&head, inbox, timeout, mode, key)
@@ -208,6 +208,11 @@ func receive(into *Message, timeout int64, mode int32, key int64) int32 {
 		case KindRequest:
 			into.Refuse("no memory for the %d bytes of the request", head.Length)
 			continue
+		case KindInit:
+			// Not a start with other arguments than those that were given.
+			sys.InitAck(256, fmt.Sprintf("no memory for the %d bytes of the arguments", head.Length))
+			stopping.now, stopping.reason, stopping.text = true, Normal, ""
+			return sys.CodeLimit
 		case KindReply:
 			into.Tag, into.Payload = TagRefused, []byte("no memory for the reply")
 		}

@@ -43,6 +43,16 @@ func TestArgumentsThatAreWrongFailTheStart(t *testing.T) {
 	}
 }
 
+func TestArgumentsThatDoNotFitIntoMemoryFailTheStart(t *testing.T) {
+	_, err := exuviatest.TryStart(t, map[string]any{"start": 1, "more": make([]byte, 64<<20)})
+	if err == nil || !strings.Contains(err.Error(), "no memory for the 671") {
+		t.Error(err)
+	}
+	if got := sys.Entries.Run(); got != sys.RunDone {
+		t.Error("it goes on", got)
+	}
+}
+
 func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 	p := exuviatest.Start(t, nil)
 	for name, parameters := range map[string]any{"Nope": nil, "Note": nil, "Send": map[string]any{"to": exuvia.None}, "Length": map[string]any{"bytes": 5}, "Add": add{1}} {
