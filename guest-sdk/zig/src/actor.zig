@@ -184,10 +184,12 @@ fn describe(comptime T: type, comptime which: []const u8) []const u8 {
             text = text ++ ".ascii \"{\\\"name\\\":\\\"" ++ snake(name) ++ "\\\",\\\"message\\\":\\\"" ++ name ++ "\\\",\\\"parameters\\\":[";
             for (f.param_types) |P| {
                 if (P.? == *T or P.? == *Context) continue;
-                if (@typeInfo(P.?) == .@"struct") {
+                if (msgpack.isMap(P.?)) {
                     const s = @typeInfo(P.?).@"struct";
-                    for (s.field_names, s.field_types, 0..) |field, Field, i| {
-                        text = text ++ (if (i == 0) "" else ",") ++ "{\\\"name\\\":\\\"" ++ field ++ "\\\",\\\"type\\\":\\\"" ++ shown(Field) ++ "\\\"}";
+                    for (s.field_names, s.field_types, s.field_attrs, 0..) |field, Field, attributes, i| {
+                        const optional = attributes.default_value_ptr != null and @typeInfo(Field) != .optional;
+                        const kind = if (optional) "Option<" ++ shown(Field) ++ ">" else shown(Field);
+                        text = text ++ (if (i == 0) "" else ",") ++ "{\\\"name\\\":\\\"" ++ field ++ "\\\",\\\"type\\\":\\\"" ++ kind ++ "\\\"}";
                     }
                 }
             }
@@ -504,4 +506,24 @@ fn Actor(comptime T: type) type {
             return reader.whole(T);
         }
     };
+}
+
+test "the protocol shows what the decoder reads" {
+    const Some = struct {
+        pub const requests = struct {
+            pub fn Get(args: struct { pid: exuvia.Pid, most: u8 = 3, text: ?[]const u8 = null }) u64 {
+                return args.most;
+            }
+            pub fn Whole(_: exuvia.Pid) void {}
+            pub fn Both(_: struct { i64, bool }) void {}
+            pub fn Listed(_: std.ArrayList(u8)) void {}
+        };
+    };
+    try std.testing.expectEqualStrings(
+        \\.ascii "{\"name\":\"get\",\"message\":\"Get\",\"parameters\":[{\"name\":\"pid\",\"type\":\"Pid\"},{\"name\":\"most\",\"type\":\"Option<u8>\"},{\"name\":\"text\",\"type\":\"Option<text>\"}],\"reply\":\"u64\"}\n"
+        \\.ascii "{\"name\":\"whole\",\"message\":\"Whole\",\"parameters\":[],\"reply\":\"nil\"}\n"
+        \\.ascii "{\"name\":\"both\",\"message\":\"Both\",\"parameters\":[],\"reply\":\"nil\"}\n"
+        \\.ascii "{\"name\":\"listed\",\"message\":\"Listed\",\"parameters\":[],\"reply\":\"nil\"}\n"
+        \\
+    , comptime describe(Some, "requests"));
 }

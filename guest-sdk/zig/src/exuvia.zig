@@ -602,5 +602,6 @@ pub fn info(what: abi.Info) i64 {
 
 test {
     _ = msgpack;
+    _ = @import("actor.zig");
     _ = @import("heap.zig");
 }

@@ -6,7 +6,7 @@
 //! | `[]const u8` | a text |
 //! | `Bytes` | a binary |
 //! | slices, arrays, `std.ArrayList`, tuples | an array |
-//! | structs | a map of the fields by name; a field with a default may be missing |
+//! | structs | a map of the fields by name; a field with a default may be missing, or nil |
 //! | optionals, `void` | nil |
 //! | `union(enum)`, enums | the name alone, or a map with the name as its only key |
 //! | `Value` | anything, as it is |
@@ -271,8 +271,13 @@ pub const Reader = struct {
                 continue;
             }
             const name = try self.text();
-            const known = inline for (info.field_names, info.field_types, 0..) |field, Field, index| {
+            const known = inline for (info.field_names, info.field_types, info.field_attrs, 0..) |field, Field, attributes, index| {
                 if (std.mem.eql(u8, name, field)) {
+                    if (attributes.default_value_ptr != null and self.peek() == .nil and !self.takesNil(Field)) {
+                        self.at += 1;
+                        seen[index] = false;
+                        break true;
+                    }
                     @field(value, field) = self.read(Field) catch |e| {
                         if (self.field.len == 0) self.field = field;
                         return e;
@@ -296,6 +301,14 @@ pub const Reader = struct {
             }
         }
         return value;
+    }
+
+    /// Whether nil is a value of the type.
+    fn takesNil(self: *Reader, comptime T: type) bool {
+        if (comptime !has(T, "decode")) return T == void or @typeInfo(T) == .optional;
+        var nil: Reader = .{ .bytes = "\xc0", .allocator = self.allocator };
+        _ = T.decode(&nil) catch return false;
+        return true;
     }
 
     fn readUnion(self: *Reader, comptime T: type) Error!T {
@@ -333,6 +346,14 @@ pub fn explain(e: anyerror) []const u8 {
 fn has(comptime T: type, comptime name: []const u8) bool {
     return switch (@typeInfo(T)) {
         .@"struct", .@"union", .@"enum" => @hasDecl(T, name),
+        else => false,
+    };
+}
+
+/// Whether it is a map of its fields.
+pub fn isMap(comptime T: type) bool {
+    return switch (@typeInfo(T)) {
+        .@"struct" => |info| !info.is_tuple and !has(T, "decode") and !isList(T),
         else => false,
     };
 }
@@ -506,6 +527,16 @@ test "a struct may have fewer and more fields" {
     reader = .{ .bytes = "\x82\xa2by\x03\xa2to\xcd\x01\x00", .allocator = testing.allocator };
     try testing.expectError(error.OutOfRange, reader.whole(Pair));
     try testing.expectEqualStrings("to", reader.field);
+}
+
+test "nil for a field with a default is the default, unless it is a value of the type" {
+    const Pid = @import("exuvia.zig").Pid;
+    const Fields = struct { to: u8 = 7, inner: struct { a: u8 = 1 } = .{ .a = 2 }, text: ?[]const u8 = "x", any: Value = .{ .bytes = "\x05" }, pid: Pid = .nobody, must: u8 };
+    var reader: Reader = .{ .bytes = "\x86\xa2to\xc0\xa5inner\xc0\xa4text\xc0\xa3any\xc0\xa3pid\xc0\xa4must\x03", .allocator = testing.allocator };
+    try testing.expectEqualDeep(Fields{ .text = null, .any = .nil, .must = 3 }, try reader.whole(Fields));
+    reader = .{ .bytes = "\x81\xa4must\xc0", .allocator = testing.allocator };
+    try testing.expectError(error.WrongType, reader.whole(Fields));
+    try testing.expectEqualStrings("must", reader.field);
 }
 
 test "random, huge and nested input is an error or a value" {
