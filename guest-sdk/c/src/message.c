@@ -99,16 +99,15 @@ static void fail(exuvia_message *m, const char *at, const char *error) {
     m->error = error;
 }
 
-/** Finds name and parameters of a named message: "Get", or {"Add": {"by": 3}}. */
-static void decode_named(exuvia_message *m, exuvia_value value) {
-    exuvia_reader reader = exuvia_reader_of(value);
-    if (exuvia_peek(&reader) == EXUVIA_TYPE_TEXT) {
-        m->name = exuvia_read_text(&reader);
-    } else if (exuvia_peek(&reader) == EXUVIA_TYPE_MAP && exuvia_read_map(&reader) == 1 && exuvia_peek(&reader) == EXUVIA_TYPE_TEXT) {
-        m->name = exuvia_read_text(&reader);
-        m->parameters = exuvia_read_value(&reader);
+/** Reads name and parameters of a named message: "Get", or {"Add": {"by": 3}}. */
+static void decode_named(exuvia_message *m, exuvia_reader *reader) {
+    bool map = exuvia_peek(reader) == EXUVIA_TYPE_MAP;
+    if ((!map || exuvia_read_map(reader) == 1) && exuvia_peek(reader) == EXUVIA_TYPE_TEXT) {
+        m->name = exuvia_read_text(reader);
+        if (map) m->parameters = exuvia_read_value(reader);
     } else {
-        fail(m, "the payload", "is neither a name nor a map with a name as its only key");
+        exuvia_skip(reader);
+        if (!reader->error) fail(m, "the payload", "is neither a name nor a map with a name as its only key");
     }
 }
 
@@ -118,18 +117,15 @@ static void decode(exuvia_message *m) {
     bool named = m->tag == 0 && (m->kind == EXUVIA_KIND_MESSAGE || m->kind == EXUVIA_KIND_REQUEST || m->kind == EXUVIA_KIND_TIMER);
     if (!(http || value || named) || m->payload.length == 0) return;
     exuvia_reader reader = {m->payload.at, m->payload.at + m->payload.length, NULL};
-    exuvia_value whole = exuvia_read_value(&reader);
+    if (named) decode_named(m, &reader);
+    else m->parameters = exuvia_read_value(&reader);
     bool with_body = http || (m->kind == EXUVIA_KIND_REPLY && m->tag == EXUVIA_TAG_HTTP_RESPONSE);
-    if (reader.error) {
-        /* A reply with another tag may be anything. */
-        if (m->kind != EXUVIA_KIND_REPLY || m->tag == 0) fail(m, "the payload", reader.error);
-    } else if (exuvia_left(&reader) && !with_body) {
-        if (m->kind != EXUVIA_KIND_REPLY || m->tag == 0) fail(m, "the payload", "has bytes behind its value");
-    } else if (named) {
-        decode_named(m, whole);
-    } else {
-        m->parameters = whole;
+    if (!reader.error && with_body) {
         m->body = (exuvia_bytes){reader.at, exuvia_left(&reader)};
+    } else if (reader.error || exuvia_left(&reader)) {
+        m->parameters = (exuvia_value){NULL, 0};
+        /* A reply with another tag may be anything. */
+        if (m->kind != EXUVIA_KIND_REPLY || m->tag == 0) fail(m, "the payload", reader.error ? reader.error : "has bytes behind its value");
     }
 }
 

@@ -13,7 +13,7 @@
 /** A writer's first allocation. Most messages fit. */
 #define FIRST_CAPACITY 64
 
-static const char truncated[] = "the MessagePack ends too early";
+static const char truncated[] = "ends too early";
 
 /* The reader */
 

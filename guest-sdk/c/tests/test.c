@@ -178,6 +178,29 @@ static void test_loop(void) {
     deliver(EXUVIA_KIND_MESSAGE, 0, "\x81\xa3" "Add\x81\xa2" "by\xa1x", 11);
     exuvia_export_run();
     CHECK(strcmp(logged, "`Add`: `by` is not an integer") == 0);
+    static const struct {
+        const char *payload;
+        size_t length;
+        const char *answer;
+    } wrong[] = {
+        {"\x81", 1, "the payload ends too early"},
+        {"\xda", 1, "the payload ends too early"},
+        {"\x81\xa4" "Echo", 6, "`Echo`: the payload ends too early"},
+        {"\x81\xa4" "Echo\x81\xa5" "value\xc4\x05", 15, "`Echo`: the payload ends too early"},
+        {"\xa3" "Get\xc0", 5, "`Get`: the payload has bytes behind its value"},
+        {"\x81\xa3" "Get\xc1", 6, "`Get`: the payload is no MessagePack: it has the byte 0xc1"},
+        {"\x81\xa3" "Get\xc0\xc0", 7, "`Get`: the payload has bytes behind its value"},
+        {"\x82\xa3" "Get\xc0\xa1x\xc0", 9, "the payload is neither a name nor a map with a name as its only key"},
+        {"\x81\x05\xc0", 3, "the payload is neither a name nor a map with a name as its only key"},
+        {"\x05", 1, "the payload is neither a name nor a map with a name as its only key"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        w = exuvia_writer_new();
+        exuvia_write_raw(&w, wrong[i].payload, wrong[i].length);
+        ask(&w);
+        if (strcmp(refused, wrong[i].answer)) fprintf(stderr, "%s\n", refused);
+        CHECK(strcmp(refused, wrong[i].answer) == 0);
+    }
 
     /* More than the stack's buffer holds. */
     static uint8_t big[60000];
