@@ -383,7 +383,8 @@ fn Actor(comptime T: type) type {
             }
             if (cx.kind != .request or cx.settled) return;
             // The reply to what a socket tells is the credit for more.
-            if (isSocket(cx.tag)) cx.caller().replyRaw(0, "") catch {} else cx.caller().refuse("this actor has no handler for it");
+            if (isSocket(cx.tag)) return cx.caller().replyRaw(0, "") catch {};
+            cx.caller().refuse(if (@hasDecl(T, name)) "the handler has not replied" else "this actor has no handler for it");
         }
 
         fn named(comptime which: []const u8, cx: *Context) void {
@@ -392,41 +393,53 @@ fn Actor(comptime T: type) type {
                 error.WrongType => "the payload is neither a name nor a map with a name as its only key",
                 else => describeError(cx, &reader, "the payload", e),
             });
-            if (reader.at == reader.bytes.len) reader = .{ .bytes = "\xc0", .allocator = cx.arena };
             const Table = handlers(T, which);
             inline for (@typeInfo(Table).@"struct".decl_names) |known| {
                 if (comptime !isHandler(Table, known)) continue;
                 if (std.mem.eql(u8, name, known)) {
                     const result = invoke(@field(Table, known), cx, &reader);
                     const value = result catch |e| {
-                        const text = describeError(cx, &reader, "the parameters", e);
+                        const text = describeError(cx, &reader, "the payload", e);
                         return fail(cx, std.fmt.allocPrint(cx.arena, "`{s}`: {s}", .{ name, text }) catch text);
                     };
                     if (which[0] == 'r' and !cx.settled) cx.caller().reply(value) catch |e| exuvia.log(.warn, @errorName(e));
                     return;
                 }
             }
+            _ = reader.whole(Value) catch |e| return fail(cx, describeError(cx, &reader, "the payload", e));
             if (@hasDecl(T, "onOther")) return optional("onOther", cx);
             const text = "unknown " ++ which[0 .. which.len - 1] ++ " `{s}`";
             fail(cx, std.fmt.allocPrint(cx.arena, text, .{name[0..@min(name.len, 64)]}) catch "unknown");
         }
 
-        /// Leaves the reader at the parameters, or at the end.
+        /// Leaves the reader at the parameters, which are nil if there are none.
         fn nameOf(reader: *msgpack.Reader) msgpack.Reader.Error![]const u8 {
-            var whole = reader.*;
-            try whole.skip();
-            if (whole.at != whole.bytes.len) return error.TrailingBytes;
-            if (reader.peek() == .text) return reader.text();
-            if (try reader.map() != 1) return error.WrongType;
-            return reader.text();
+            const alone = reader.peek() == .text;
+            if (!alone and try reader.map() != 1) return error.WrongType;
+            const name = try reader.text();
+            if (alone) {
+                if (reader.at != reader.bytes.len) return error.TrailingBytes;
+                reader.* = .{ .bytes = "\xc0", .allocator = reader.allocator };
+            }
+            return name;
         }
 
         /// Calls a handler with what its parameters ask for.
         fn invoke(comptime f: anytype, cx: *Context, reader: *msgpack.Reader) anyerror!Payload(@typeInfo(@TypeOf(f)).@"fn".return_type.?) {
             var arguments: std.meta.ArgsTuple(@TypeOf(f)) = undefined;
+            comptime var read = false;
             inline for (@typeInfo(@TypeOf(f)).@"fn".param_types, 0..) |P, i| {
-                arguments[i] = if (P.? == *T) &state else if (P.? == *Context) cx else try reader.whole(P.?);
+                if (P.? == *T) {
+                    arguments[i] = &state;
+                } else if (P.? == *Context) {
+                    arguments[i] = cx;
+                } else {
+                    arguments[i] = try reader.whole(P.?);
+                    read = true;
+                }
             }
+            // What the handler has no use for is MessagePack all the same.
+            if (!read) _ = try reader.whole(Value);
             return @call(.auto, f, arguments);
         }
 
