@@ -373,39 +373,16 @@ func (b *builder) array(c *codec, t reflect.Type) error {
 				d.at = start
 				return d.fail("expected %d bytes, found %d", t.Len(), len(bytes))
 			}
-			reflect.Copy(v, reflect.ValueOf(bytes))
+			copy(v.Bytes(), bytes)
 			return nil
 		})
-		if t.Len() == 16 {
-			// Pids are in most messages.
-			c.decode = orZero(func(d *Decoder, v reflect.Value) error {
-				if d.Kind() == Array {
-					bytes, err := d.bytes()
-					if err == nil && len(bytes) != 16 {
-						err = d.fail("expected 16 bytes, found %d", len(bytes))
-					}
-					if err == nil {
-						copy(v.Bytes(), bytes)
-					}
-					return err
-				}
-				bytes, err := d.Text()
-				if err == nil && len(bytes) != 16 {
-					err = d.fail("expected 16 bytes, found %d", len(bytes))
-				}
-				if err == nil {
-					copy(v.Bytes(), bytes)
-				}
-				return err
-			})
-		}
 		c.encode = func(e *encoder, v reflect.Value) error {
-			if v.CanAddr() {
-				return e.bytes(v.Bytes())
+			if !v.CanAddr() {
+				addressable := reflect.New(t).Elem()
+				addressable.Set(v)
+				v = addressable
 			}
-			bytes := make([]byte, v.Len())
-			reflect.Copy(reflect.ValueOf(bytes), v)
-			return e.bytes(bytes)
+			return e.bytes(v.Bytes())
 		}
 		return nil
 	}

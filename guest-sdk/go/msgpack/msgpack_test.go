@@ -164,6 +164,37 @@ func TestAPidIsReadFromAList(t *testing.T) {
 	}
 }
 
+type myByte byte
+
+func TestArraysAndSlicesOfNamedBytes(t *testing.T) {
+	type bytes struct {
+		Short [4]myByte
+		Long  [16]myByte
+		Slice []myByte
+	}
+	want := bytes{[4]myByte{1, 2, 3, 4}, [16]myByte{15: 9}, []myByte{5}}
+	data, err := msgpack.Marshal(want) // by value, so the arrays are not addressable
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hexed := hex.EncodeToString(data); !strings.Contains(hexed, "c40401020304") || !strings.Contains(hexed, "c40105") {
+		t.Error(hexed)
+	}
+	var got bytes
+	if err := msgpack.Unmarshal(data, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Error(got, err)
+	}
+	if got, err := decode[[4]myByte](t, "9401020304"); err != nil || got != want.Short {
+		t.Error(got, err)
+	}
+	if _, err := decode[[4]myByte](t, "c403010203"); err == nil || !strings.Contains(err.Error(), "expected 4 bytes, found 3") {
+		t.Error(err)
+	}
+	if got, err := decode[map[[2]myByte]int](t, "81c4020102"+"05"); err != nil || got[[2]myByte{1, 2}] != 5 {
+		t.Error(got, err)
+	}
+}
+
 func TestWhatIsAnnouncedButNotThereTakesNoMemory(t *testing.T) {
 	for _, huge := range []string{"ddffffffff", "dfffffffff", "dbffffffff", "c6ffffffff", "c9ffffffff01", "dd7fffffffc0"} {
 		if _, err := decode[any](t, huge); err == nil {
