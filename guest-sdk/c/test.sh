@@ -2,7 +2,7 @@
 # Tests the SDK on this machine, with the sanitizers if the compiler has them, and that what was generated is fresh and that C++ compiles.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
-python3 "$here/generate.py" --check
+python3 "$here/../generate.py" --check
 out=$(mktemp -d)
 trap 'rm -r "$out"' EXIT
 cc=${CC:-cc}
