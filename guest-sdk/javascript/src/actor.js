@@ -106,13 +106,17 @@ function failed(context, error) {
   else warn(`a message was refused: ${error.message}`);
 }
 
-/** The payload as a value. The error of one that is none, or that does not fit, is for its sender. */
-function valueInHand() {
+/**
+ * What `read` makes of the payload, which is forgotten. Its error, that the payload does not fit or is
+ * not what it should be, is for the sender: nobody may end a process by what it sends.
+ */
+function inHand(read) {
   const length = engine.length();
   try {
-    return engine.value();
+    return read();
   } catch (error) {
-    if (!(error instanceof InternalError)) throw error;
+    // null is thrown if there is not even memory for an error.
+    if (error !== null && !(error instanceof InternalError)) throw error;
     engine.log(LOG.ERROR, `dropped a message of ${length} bytes: the process has no memory for it`);
     throw new Error("the receiver has no memory for a message of this size");
   } finally {
@@ -122,18 +126,15 @@ function valueInHand() {
 
 function handleMessage(kind) {
   const context = new Context(kind);
-  if (context.tag !== 0 && definition.message) {
-    const bytes = engine.bytes();
-    engine.forget();
-    return perform(definition.message, context, bytes, () => {});
-  }
-  if (context.tag !== 0) return warn(`dropped a message with the tag ${context.tag}: the actor has no \`message\``);
+  if (context.tag !== 0 && !definition.message)
+    return warn(`dropped a message with the tag ${context.tag}: the actor has no \`message\``);
   let value;
   try {
-    value = valueInHand();
+    value = inHand(context.tag === 0 ? engine.value : engine.bytes);
   } catch (error) {
     return warn(`dropped a message: ${error.message}`);
   }
+  if (context.tag !== 0) return perform(definition.message, context, value, () => {});
   const [name, parameters] = called(value);
   const handler = own(definition.messages, name);
   if (handler) return perform(handler, context, parameters, () => {});
@@ -146,25 +147,20 @@ function handleRequest() {
   const done = (value) => {
     if (!context.isLater) answer(context, value);
   };
-  if (context.tag === TAG.HTTP_REQUEST && definition.http) {
-    const request = httpRequest(engine.bytes());
-    engine.forget();
-    return perform(definition.http, context, request, (response) => {
-      if (!context.isLater) answer(context, httpResponse(response), TAG.HTTP_RESPONSE, true);
-    });
-  }
-  if (context.tag !== 0) {
-    if (!definition.request) return refuse(context, `no handler for requests with the tag ${context.tag}`);
-    const bytes = engine.bytes();
-    engine.forget();
-    return perform(definition.request, context, bytes, done);
-  }
+  const isHttp = context.tag === TAG.HTTP_REQUEST && definition.http;
+  if (context.tag !== 0 && !isHttp && !definition.request)
+    return refuse(context, `no handler for requests with the tag ${context.tag}`);
   let value;
   try {
-    value = valueInHand();
+    value = inHand(isHttp ? httpRequest : context.tag === 0 ? engine.value : engine.bytes);
   } catch (error) {
     return refuse(context, error.message);
   }
+  if (isHttp)
+    return perform(definition.http, context, value, (response) => {
+      if (!context.isLater) answer(context, httpResponse(response), TAG.HTTP_RESPONSE, true);
+    });
+  if (context.tag !== 0) return perform(definition.request, context, value, done);
   const [name, parameters] = called(value);
   const handler = own(definition.requests, name);
   if (handler) return perform(handler, context, parameters, done);
@@ -172,9 +168,13 @@ function handleRequest() {
   refuse(context, `unknown request: ${name ?? typeof value}`);
 }
 
-/** A request of HTTP: a head in MessagePack, and the body right behind it. */
-function httpRequest(bytes) {
+const isHeader = (pair) => Array.isArray(pair) && (typeof pair[1] === "string" || pair[1] instanceof Uint8Array);
+
+/** The payload as a request of HTTP: a head in MessagePack, and the body right behind it. */
+function httpRequest() {
+  const bytes = engine.bytes();
   const [head, used] = engine.decode(bytes, true);
+  if (!Array.isArray(head?.headers) || !head.headers.every(isHeader)) throw new TypeError("not a request of HTTP: the head has no list of headers");
   return Object.assign(head, {
     body: bytes.subarray(used),
     header(name) {
@@ -252,8 +252,14 @@ function handle(kind) {
       return;
     case KIND.REPLY:
       if (definition.reply) {
+        if (engine.dropped()) return; // the engine has said so
         const context = new Context(kind);
-        const value = context.tag === 0 ? engine.value() : context.tag === TAG.REFUSED ? engine.text() : engine.bytes();
+        let value;
+        try {
+          value = inHand(context.tag === 0 ? engine.value : context.tag === TAG.REFUSED ? engine.text : engine.bytes);
+        } catch (error) {
+          return warn(`dropped a reply: ${error.message}`);
+        }
         return perform(definition.reply, context, value, () => {});
       }
   }

@@ -102,9 +102,9 @@ export function settle(call, kind, resolve, reject) {
   if (kind === KIND.DOWN) return reject(new HostError(call, CODE.NOPROC, reasonInHand()));
   if (engine.dropped()) return reject(new HostError(call, CODE.TOO_BIG));
   const tag = engine.tag();
-  if (tag === TAG.REFUSED) return reject(new Refused(engine.text()));
   try {
-    resolve(tag === 0 ? engine.value() : engine.bytes());
+    if (tag === TAG.REFUSED) reject(new Refused(engine.text()));
+    else resolve(tag === 0 ? engine.value() : engine.bytes());
   } catch (error) {
     reject(error);
   }

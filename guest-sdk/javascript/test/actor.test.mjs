@@ -60,6 +60,21 @@ test("what does not fit is refused or dropped, and ends nothing", () => {
   assert.equal(ask(process, "Get"), 0);
 });
 
+test("a malformed request of HTTP is refused, and a malformed reply is dropped", () => {
+  const process = started();
+  const headers = (list) => encode({ method: "GET", path: "/", headers: list });
+  for (const payload of [Uint8Array.of(0xc1), Uint8Array.of(), encode(5), encode({ method: "GET" }), headers({}), headers([1]), headers([["accept", 1]])]) {
+    const { tag } = process.request(payload, { tag: TAG.HTTP_REQUEST });
+    assert.equal(tag, TAG.REFUSED);
+  }
+  assert.equal(process.request(headers([["accept", "a"]]), { tag: TAG.HTTP_REQUEST }).tag, TAG.HTTP_RESPONSE);
+  process.deliver({ kind: KIND.REPLY, reference: 99n, payload: Uint8Array.of(0xc1) });
+  assert.match(process.logged.at(-1).text, /dropped a reply: not MessagePack/);
+  process.deliver({ kind: KIND.REPLY, reference: 99n, payload: encode("good") });
+  assert.deepEqual(ask(process, "Log"), ["good"]);
+  assert.equal(ask(process, "Get"), 0);
+});
+
 test("values come back as they went", () => {
   const process = started();
   const values = [
@@ -247,10 +262,15 @@ test("what is freed is zero: memory after much work is the memory before", () =>
 test("a message for which there is no memory is dropped, a request refused", () => {
   const process = started();
   // The memory of an instance cannot be bounded from here: a length that no memory has does the same.
-  process.mailbox.push({ kind: KIND.REQUEST, from: process.pid, reference: 77n, tag: 0, reason: 0, payload: { length: 0xfff00000, subarray: () => new Uint8Array() } });
+  const huge = { from: process.pid, reference: 77n, tag: 0, reason: 0, payload: { length: 0xfff00000, subarray: () => new Uint8Array() } };
+  process.mailbox.push({ ...huge, kind: KIND.REQUEST });
   assert.equal(process.run(), RUN.REST);
   assert.equal(process.replies[0].tag, TAG.REFUSED);
   assert.match(process.logged.at(-1).text, /dropped a message of 4293918720 bytes/);
+  process.mailbox.push({ ...huge, kind: KIND.REPLY });
+  assert.equal(process.run(), RUN.REST);
+  assert.match(process.logged.at(-1).text, /dropped a message of 4293918720 bytes/);
+  assert.deepEqual(ask(process, "Log"), []);
   assert.equal(ask(process, "Get"), 0);
 });
 

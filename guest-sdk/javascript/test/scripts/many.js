@@ -30,5 +30,7 @@ actor({
     Random: () => [Math.random(), crypto.randomUUID(), crypto.getRandomValues(new Uint8Array(8))],
     Pair: () => decode(encode({ __proto__: null, ["__proto__"]: 5 })),
   },
+  reply: (state, value) => void state.log.push(value),
+  http: (state, request) => ({ json: { count: state.count, accept: request.header("Accept") ?? null } }),
   down: (state, { reason }) => void state.log.push(`down ${reason.name} ${reason.text}`),
 });
