@@ -12,9 +12,17 @@ if ! python3 -m pip --version >/dev/null 2>&1; then
   exit 69
 fi
 mkdir -p "$build"
+# What is kept was made of these files; if they were others then, it goes.
+made_of() { # where their checksum is, the files, what was made
+  now=$(cat $2 | cksum)
+  [ "$(cat "$build/$1" 2>/dev/null)" = "$now" ] || (cd "$build" && rm -rf $3 && echo "$now" >"$1")
+}
+made_of zig.sum zig.txt zig
+made_of download.sum quickjs.txt "quickjs_ng-*"
+made_of objects.sum "quickjs.txt zig.txt frame.h build.sh" "quickjs *.o"
 if [ ! -f "$build/quickjs/quickjs.c" ]; then
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --require-hashes \
-    --dest "$build" --requirement quickjs.txt
+  [ -f "$build"/quickjs_ng-*.tar.gz ] || python3 -m pip download --quiet --disable-pip-version-check --no-deps \
+    --no-binary :all: --require-hashes --dest "$build" --requirement quickjs.txt
   mkdir -p "$build/quickjs"
   tar xzf "$build"/quickjs_ng-*.tar.gz -C "$build/quickjs" --strip-components=2 --wildcards '*/upstream-quickjs/*'
   tar xzf "$build"/quickjs_ng-*.tar.gz -C "$build/quickjs" --strip-components=1 --wildcards '*/LICENSE'

@@ -1,16 +1,16 @@
 // From a script in JavaScript or TypeScript to a module: bundled, put into the engine, started once.
 
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
 import { createRequire } from "node:module";
 import { spawnSync } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { inject, place } from "./wasm.mjs";
 import { instance, start } from "./start.mjs";
 
 const sdk = fileURLToPath(new URL("../", import.meta.url));
 const ENGINE = resolve(sdk, "engine/engine.wasm");
-const ENGINE_SOURCES = ["engine.c", "calls.c", "codec.c", "codec.h", "glue.h", "frame.h", "heap.c", "exuvia.h", "constants.h", "build.sh", "quickjs.txt", "zig.txt"];
+const IS_SOURCE = /\.(c|h|sh|txt)$/;
 
 export class BuildError extends Error {
   constructor(message, status = 1) {
@@ -53,7 +53,8 @@ function alone(run) {
 
 function changedSources() {
   const built = statSync(ENGINE, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  return ENGINE_SOURCES.filter((name) => statSync(resolve(sdk, "engine", name)).mtimeMs > built);
+  const folder = dirname(ENGINE);
+  return readdirSync(folder).filter((name) => IS_SOURCE.test(name) && statSync(resolve(folder, name)).mtimeMs > built);
 }
 
 /** The engine's bytes; it is built from its sources the first time, and when they have changed. */
@@ -80,9 +81,9 @@ const oneLine = (problem) => {
 export async function bundle(input, { define = {}, minify = false } = {}) {
   let esbuild;
   try {
-    esbuild = await import("esbuild").catch(() => import(createRequire(resolve("package.json")).resolve("esbuild")));
+    esbuild = await import(pathToFileURL(createRequire(resolve("package.json")).resolve("esbuild")));
   } catch {
-    throw new BuildError(`esbuild is missing: run \`npm install\` in ${sdk} or in your project`, 69);
+    throw new BuildError(`esbuild is missing in ${process.cwd()}: run \`npm install\` there`, 69);
   }
   let result;
   try {
