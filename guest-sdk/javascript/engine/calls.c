@@ -9,6 +9,22 @@
 
 /* ---- processes ---- */
 
+static JSValue pid_and_reference_or(JSContext *c, int32_t code, const uint8_t *pid, int64_t reference) {
+  if (code < 0) return number(c, code);
+  JSValue pair = JS_NewArray(c);
+  JS_SetPropertyUint32(c, pair, 0, new_pid(c, pid));
+  JS_SetPropertyUint32(c, pair, 1, JS_NewBigInt64(c, reference));
+  return pair;
+}
+/* A call of the host with a name and a pid. */
+static JSValue name_and_pid(JSContext *c, JSValueConst *a, int32_t (*call)(in, uint32_t, in)) {
+  WITH_PID(pid, a[1]);
+  WITH_BYTES(b, a[0]);
+  int32_t code = call(b.bytes, (uint32_t)b.length, pid);
+  bytes_end(c, &b);
+  return number(c, code);
+}
+
 /* spawn(module, args, options, grants): the pid and the monitor's reference, or a code and maybe a
    pid. `options` are the bytes of the structure, whose pointers are written here. */
 FUNCTION(spawn) {
@@ -34,11 +50,7 @@ FUNCTION(spawn) {
   bytes_end(c, &grants);
   writer_end(&arguments);
   if (failed) return JS_EXCEPTION;
-  if (code < 0) return number(c, code);
-  JSValue pair = JS_NewArray(c);
-  JS_SetPropertyUint32(c, pair, 0, new_pid(c, pid));
-  JS_SetPropertyUint32(c, pair, 1, JS_NewBigInt64(c, reference));
-  return pair;
+  return pid_and_reference_or(c, code, pid, reference);
 }
 FUNCTION(startSupervisor) {
   WITH_VALUE(w, a[0]);
@@ -94,13 +106,7 @@ FUNCTION(setPriority) {
   WITH_UINT(priority, a[0]);
   return number(c, host_set_priority((int32_t)priority));
 }
-FUNCTION(register) {
-  WITH_PID(pid, a[1]);
-  WITH_BYTES(b, a[0]);
-  int32_t code = host_register(b.bytes, (uint32_t)b.length, pid);
-  bytes_end(c, &b);
-  return number(c, code);
-}
+FUNCTION(register) { return name_and_pid(c, a, host_register); }
 FUNCTION(unregister) {
   WITH_BYTES(b, a[0]);
   int32_t code = host_unregister(b.bytes, (uint32_t)b.length);
@@ -121,30 +127,14 @@ FUNCTION(monitorName) {
   int64_t reference = 0;
   int32_t code = host_monitor_name(b.bytes, (uint32_t)b.length, pid, &reference);
   bytes_end(c, &b);
-  if (code < 0) return number(c, code);
-  JSValue pair = JS_NewArray(c);
-  JS_SetPropertyUint32(c, pair, 0, new_pid(c, pid));
-  JS_SetPropertyUint32(c, pair, 1, JS_NewBigInt64(c, reference));
-  return pair;
+  return pid_and_reference_or(c, code, pid, reference);
 }
 FUNCTION(self) {
   uint8_t pid[16];
   return pid_or(c, host_self(pid), pid);
 }
-FUNCTION(groupJoin) {
-  WITH_PID(pid, a[1]);
-  WITH_BYTES(b, a[0]);
-  int32_t code = host_group_join(b.bytes, (uint32_t)b.length, pid);
-  bytes_end(c, &b);
-  return number(c, code);
-}
-FUNCTION(groupLeave) {
-  WITH_PID(pid, a[1]);
-  WITH_BYTES(b, a[0]);
-  int32_t code = host_group_leave(b.bytes, (uint32_t)b.length, pid);
-  bytes_end(c, &b);
-  return number(c, code);
-}
+FUNCTION(groupJoin) { return name_and_pid(c, a, host_group_join); }
+FUNCTION(groupLeave) { return name_and_pid(c, a, host_group_leave); }
 FUNCTION(groupMembers) {
   WITH_BYTES(b, a[0]);
   uint8_t *pids = NULL;
@@ -174,10 +164,6 @@ FUNCTION(log) {
   int32_t code = host_log((int32_t)level, b.bytes, (uint32_t)b.length);
   bytes_end(c, &b);
   return number(c, code);
-}
-FUNCTION(clock) {
-  WITH_UINT(which, a[0]);
-  return JS_NewBigInt64(c, host_clock((int32_t)which));
 }
 FUNCTION(info) {
   WITH_UINT(what, a[0]);
@@ -221,7 +207,7 @@ FUNCTION(fromUtf8) {
 
 /* What a host call fetches whose result is a length, and that writes if it fits. */
 typedef int32_t fetch(void *with, void *into, uint32_t capacity);
-static JSValue fetched(JSContext *c, fetch *f, void *with, int as_value) {
+static JSValue fetched(JSContext *c, fetch *f, void *with) {
   uint8_t here[256], *into = here;
   uint32_t capacity = sizeof here;
   int32_t length;
@@ -232,9 +218,7 @@ static JSValue fetched(JSContext *c, fetch *f, void *with, int as_value) {
     if (!into) return JS_ThrowOutOfMemory(c);
   }
   JSValue v = length == CODE_EMPTY ? JS_UNDEFINED
-              : length < 0 && as_value ? JS_ThrowPlainError(c, "the host answers %d", (int)length)
               : length < 0         ? number(c, length)
-              : as_value           ? codec_decode(c, into, (size_t)length, NULL)
                                    : JS_NewUint8ArrayCopy(c, into, (size_t)length);
   if (into != here) free(into);
   return v;
@@ -245,7 +229,7 @@ static int32_t fetch_config(void *with, void *into, uint32_t capacity) {
 }
 FUNCTION(config) {
   WITH_BYTES(b, a[0]);
-  JSValue v = fetched(c, fetch_config, &b, 1);
+  JSValue v = fetched(c, fetch_config, &b);
   bytes_end(c, &b);
   return v;
 }
@@ -299,13 +283,13 @@ FUNCTION(tablePut) {
 }
 FUNCTION(tableGet) {
   WITH_ROW(r);
-  JSValue v = fetched(c, fetch_row, &r, 0);
+  JSValue v = fetched(c, fetch_row, &r);
   bytes_end(c, &r.key);
   return v;
 }
 FUNCTION(tableNext) {
   WITH_ROW(r);
-  JSValue v = fetched(c, fetch_next, &r, 0);
+  JSValue v = fetched(c, fetch_next, &r);
   bytes_end(c, &r.key);
   return v;
 }
@@ -417,7 +401,7 @@ const function_of_engine call_functions[] = {
     F(spawn, 4), F(startSupervisor, 1), F(initAck, 2), F(exit, 2), F(exitProcess, 3), F(kill, 1), F(link, 1),
     F(unlink, 1), F(monitor, 1), F(demonitor, 1), F(trapExit, 1), F(setPriority, 1), F(register, 2),
     F(unregister, 1), F(whereis, 1), F(monitorName, 1), F(self, 0), F(groupJoin, 2), F(groupLeave, 2),
-    F(groupMembers, 1), F(log, 2), F(clock, 1), F(info, 1), F(randomInto, 1), F(random, 0), F(utf8, 1),
+    F(groupMembers, 1), F(log, 2), F(info, 1), F(randomInto, 1), F(random, 0), F(utf8, 1),
     F(fromUtf8, 1), F(config, 1), F(tableNew, 2), F(tableFind, 1), F(tablePut, 4), F(tableGet, 2),
     F(tableNext, 2), F(tableDelete, 2), F(tableAdd, 3), F(tableInfo, 2), F(tableHeir, 3), F(tableGive, 3),
     F(tableEnd, 1), F(open, 2), F(read, 2), F(write, 2), F(seek, 2), F(close, 1), F(fileSize, 1), F(env, 1),

@@ -10,6 +10,7 @@
    and the SDK throws it. */
 
 #include "glue.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -98,6 +99,13 @@ _Noreturn static void die_of(JSValueConst exception) {
 
 _Noreturn static void die(void) { die_of(JS_GetException(ctx)); }
 
+/* The same where nobody sees what is printed: at the start of a module, and in `load`. */
+_Noreturn static void log_and_die(void) {
+  JSValue exception = JS_GetException(ctx);
+  describe(exception, log_error);
+  die_of(exception);
+}
+
 static void tracker(JSContext *c, JSValueConst promise, JSValueConst reason, bool is_handled, void *opaque) {
   (void)opaque;
   int64_t length = 0;
@@ -144,13 +152,7 @@ static void refuse_header(const char *why) {
 
 static void say_dropped(void) {
   char text[96];
-  strcpy(text, "dropped a message of ");
-  char digits[12];
-  int n = 0;
-  for (uint32_t v = header.length; v || !n; v /= 10) digits[n++] = (char)('0' + v % 10);
-  size_t at = strlen(text);
-  while (n) text[at++] = digits[--n];
-  strcpy(text + at, " bytes: the process has no memory for it");
+  snprintf(text, sizeof text, "dropped a message of %u bytes: the process has no memory for it", (unsigned)header.length);
   log_text(LOG_ERROR, text);
 }
 
@@ -194,7 +196,7 @@ static int32_t receive(int64_t timeout, int32_t mode, int64_t key) {
 FUNCTION(receive) {
   WITH_TIME(timeout, a[0]);
   WITH_UINT(mode, a[1]);
-  static int64_t references[MAX_REFERENCES];
+  int64_t references[MAX_REFERENCES];
   uint8_t pid[16];
   int64_t key = 0;
   if (mode == RECEIVE_TAG) {
@@ -216,7 +218,6 @@ FUNCTION(receive) {
     key = (int64_t)((uint64_t)count << 32 | (uintptr_t)references);
   }
   int32_t code = receive(timeout, (int32_t)mode, key);
-  memset(references, 0, sizeof references);
   return number(c, code ? code : (int64_t)header.kind);
 }
 
@@ -351,18 +352,12 @@ FUNCTION(call) {
   content_end(c, &x);
   payload = buffer;
   if (code == CODE_TOO_BIG) {
-    static int64_t reference;
-    reference = header.reference;
-    code = receive(0, RECEIVE_REFERENCE, reference);
-    reference = 0;
+    code = receive(0, RECEIVE_REFERENCE, header.reference);
   } else if (code) {
     header.length = 0;
   }
   return number(c, code ? code : (int64_t)header.kind);
 }
-
-/* Whether a promise settled: 0 pending, 1 fulfilled, 2 rejected. */
-FUNCTION(stateOf) { return JS_NewInt32(c, (int)JS_PromiseState(c, a[0])); }
 
 FUNCTION(start) {
   JS_FreeValue(c, actor);
@@ -374,7 +369,7 @@ static const function_of_engine functions[] = {
     F(receive, 3), F(sender, 0), F(reference, 0), F(tag, 0), F(reason, 0), F(length, 0), F(dropped, 0),
     F(text, 0), F(bytes, 0), F(value, 0), F(forget, 0), F(encode, 1), F(decode, 2), F(codec, 3), F(send, 4),
     F(request, 4), F(reply, 5), F(sendAfter, 5), F(cancelTimer, 1), F(sleep, 1), F(publish, 4), F(call, 5),
-    F(stateOf, 1), F(start, 1), F(pretend, 2),
+    F(start, 1), F(pretend, 2),
 };
 
 /* ---- the exports ---- */
@@ -407,10 +402,7 @@ EXPORT(warm_up) void warm_up(void) {
     __builtin_trap();
   }
   JSValue result = JS_Eval(ctx, exuvia_script.text, exuvia_script.length - 1, "script", JS_EVAL_TYPE_GLOBAL);
-  if (JS_IsException(result)) {
-    describe(JS_GetException(ctx), log_error);
-    die();
-  }
+  if (JS_IsException(result)) log_and_die();
   JS_FreeValue(ctx, result);
   run_jobs();
   JSValue step = JS_IsUndefined(actor) ? JS_UNDEFINED : JS_GetPropertyStr(ctx, actor, "step");
@@ -421,7 +413,9 @@ EXPORT(warm_up) void warm_up(void) {
     __builtin_trap();
   }
   /* What is first used at a message is made here, so that all processes share it. */
-  JS_FreeValue(ctx, method("warmUp", 0, NULL));
+  JSValue warmed = method("warmUp", 0, NULL);
+  if (JS_IsException(warmed)) log_and_die();
+  JS_FreeValue(ctx, warmed);
   run_jobs();
   forget_payload();
   memset(&header, 0, sizeof header);
@@ -508,11 +502,7 @@ EXPORT(load) int32_t load(int32_t schema, int32_t length) {
   }
   JSValue result = method("load", 2, (JSValueConst *)arguments);
   JS_FreeValue(ctx, arguments[1]);
-  if (JS_IsException(result)) {
-    JSValue exception = JS_GetException(ctx);
-    describe(exception, log_error);
-    die_of(exception);
-  }
+  if (JS_IsException(result)) log_and_die();
   run_jobs();
   int32_t answer = JS_VALUE_GET_INT(result);
   rest();

@@ -56,7 +56,6 @@ HOST(cancel_timer) int64_t host_cancel_timer(int64_t reference);
 HOST(sleep) int32_t host_sleep(int64_t time);
 HOST(log) int32_t host_log(int32_t level, in text, uint32_t length);
 HOST(random) int32_t host_random(void *, uint32_t);
-HOST(clock) int64_t host_clock(int32_t which);
 HOST(info) int64_t host_info(int32_t what);
 HOST(state_put) int32_t host_state_put(in data, uint32_t length);
 HOST(state_get) int32_t host_state_get(void *, uint32_t);

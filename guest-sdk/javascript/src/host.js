@@ -47,10 +47,6 @@ export class Extension {
 }
 
 export class Pid extends Uint8Array {
-  static from(bytes) {
-    if (!(bytes instanceof Uint8Array) || bytes.length !== 16) throw new TypeError("expected a pid: 16 bytes");
-    return new Pid(bytes);
-  }
   // What is made of a pid, a part of it for example, is no pid.
   static get [Symbol.species]() {
     return Uint8Array;

@@ -187,7 +187,10 @@ export const groups = {
 const level = (number) => (...values) => void engine.log(number, values.map((value) => inspect(value)).join(" "));
 export const log = { error: level(LOG.ERROR), warn: level(LOG.WARN), info: level(LOG.INFO), debug: level(LOG.DEBUG) };
 
-export const config = (key = "") => engine.config(key);
+/** What the host has fetched as a value; undefined if there was nothing. */
+const valueOf = (bytes) => (bytes === undefined ? undefined : decode(bytes));
+
+export const config = (key = "") => valueOf(must("config", engine.config(key)));
 
 export const info = () =>
   Object.fromEntries(
@@ -217,8 +220,7 @@ export class Table {
     return number === CODE.NOPROC ? undefined : new Table(must("Table.find", number));
   }
   get(key) {
-    const bytes = must("Table.get", engine.tableGet(this.number, keyOf(key)));
-    return bytes === undefined ? undefined : decode(bytes);
+    return valueOf(must("Table.get", engine.tableGet(this.number, keyOf(key))));
   }
   put(key, value) {
     return must("Table.put", engine.tablePut(this.number, keyOf(key), encode(value), 0)) === 1;

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import * as constants from "./constants.js";
 
-const { CODE, INFO, KIND, LOG, RECEIVE, RUN } = constants;
+const { CODE, INFO, KIND, RECEIVE, RUN } = constants;
 const HEADER = 48;
 const EBADF = 8;
 
@@ -206,4 +206,4 @@ export class TestProcess {
   }
 }
 
-export { constants, LOG };
+export { constants };

@@ -330,5 +330,6 @@ test("what is wrong with a script is said with its place", async () => {
   await fails('import { actor } from "exuvia-actor";\nconst x = ;', /wrong\.js:2:11: Unexpected ";"/);
   await fails('import { actor } from "exuvia-actor";\nnothing.here;\nactor({});', /nothing is not defined\n.*wrong\.js:2:1/);
   await fails("1", /starts no actor/);
+  await fails('import { actor } from "exuvia-actor"; Object.hasOwn = () => { throw new Error("no such luck"); }; actor({});', /^Error: no such luck/);
   await fails('import { actor } from "exuvia-actor"; actor({ messages: { A: 5 } });', /messages\.A is no function/);
 });
