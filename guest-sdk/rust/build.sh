@@ -12,5 +12,6 @@ build() { # file, feature
 build ping ping
 build bad bad
 build two two
-build same same
 build one default
+# Code that was edited is the same crate: a feature would make it another one, whose data lies elsewhere.
+EXUVIA_CONFORMANCE_SAME=1 build same default

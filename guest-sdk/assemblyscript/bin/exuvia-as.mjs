@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // exuvia-as build SCRIPT -o MODULE: asc with the flags that an actor needs.
 
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -19,19 +19,14 @@ const STACK_BYTES = 32768;
 
 const sdk = fileURLToPath(new URL("../", import.meta.url));
 
-/** asc of this package, else that of the project: the package may be a link to where it has none. */
+/** asc of the project, from the folder where this runs upwards. */
 async function compiler() {
   let folder = process.cwd();
-  const found = [];
-  for (let up = ""; folder !== up; folder = dirname((up = folder))) found.push(pathToFileURL(resolve(folder, "node_modules/assemblyscript/dist/asc.js")).href);
-  for (const place of ["assemblyscript/asc", ...found]) {
-    try {
-      return await import(place);
-    } catch (error) {
-      if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
-    }
+  for (let below = ""; folder !== below; folder = dirname((below = folder))) {
+    const place = resolve(folder, "node_modules/assemblyscript/dist/asc.js");
+    if (existsSync(place)) return await import(pathToFileURL(place));
   }
-  console.error("assemblyscript is missing: run `npm install`");
+  console.error(`assemblyscript is missing in ${process.cwd()}: run \`npm install\` there`);
   process.exit(69);
 }
 

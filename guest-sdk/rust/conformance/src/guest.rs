@@ -9,7 +9,8 @@ use exuvia::prelude::*;
 use exuvia::{Bytes, Error, Match, Wait};
 use rmpv::Value;
 
-const VERSION: u32 = if cfg!(feature = "same") {
+/// Version 101 is version 1 with other code only.
+const VERSION: u32 = if option_env!("EXUVIA_CONFORMANCE_SAME").is_some() {
     101
 } else if cfg!(feature = "two") {
     2
