@@ -30,7 +30,7 @@ use crate::error::panic_text;
 use crate::guest::GuestProcess;
 use crate::instance::factory::Factory;
 use crate::instance::setup::{Handles, set_bits, to_bits, use_fibers};
-use crate::instance::store::{Denied, FrameData, Mode, forget_mail};
+use crate::instance::store::{Denied, FrameData, Mode, forget_exception, forget_mail};
 use crate::suspend::fiber;
 
 /// An instance and the base that it is compared with. The store's data refers to it too: a
@@ -434,6 +434,10 @@ impl Instance {
             guest.resources().put(lent);
         }
         process.reductions += u64::try_from(SLICE.saturating_sub(left)).unwrap_or(0);
+        if let Called::Failed(error) = &called {
+            forget_exception(&mut self.store, error);
+        }
+        let data = self.store.data_mut();
         let outcome = match called {
             Called::Returned(result, _) => Outcome::Returned {
                 result,

@@ -10,13 +10,13 @@ use exuvia_image::{GUARD, MOST_PACKED, Memories, Method, PageMap, RESERVED, Stac
 use exuvia_instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
 };
-use wasmtime::{Config, InstanceAllocationStrategy, Linker, Module};
+use wasmtime::{Collector, Config, InstanceAllocationStrategy, Linker, Module};
 
 use crate::error::LoadError;
 use crate::frames::capacity::advice;
 use crate::instance::factory::Factory;
 use crate::instance::fiber_stack;
-use crate::instance::linear_memory::Creator;
+use crate::instance::linear_memory::{Creator, EXCEPTIONS};
 use crate::instance::setup::first_instance;
 use crate::instance::store::FrameData;
 use crate::module::compile::Compilers;
@@ -141,6 +141,13 @@ impl Engine {
             .memory_init_cow(false)
             .with_host_memory(Arc::new(Creator(memories.clone())))
             .with_host_stack(Arc::new(fiber_stack::Creator(stacks)))
+            // Exceptions live on the stack only, so what the heap holds may be forgotten with the stack.
+            .collector(Collector::Copying)
+            .gc_heap_initial_size(EXCEPTIONS as u64)
+            .gc_heap_reservation(EXCEPTIONS as u64)
+            .gc_heap_reservation_for_growth(0)
+            .gc_heap_guard_size(0)
+            .gc_heap_may_move(false)
             // The instrumentation marks its yields as unlikely.
             .wasm_branch_hinting(true);
         if config.functions > 0 {

@@ -190,7 +190,9 @@ fn imports(parsed: &Parsed<'_>) -> Result<Vec<ImportInfo>, InstrumentError> {
 
 fn exports(parsed: &Parsed<'_>) -> Result<Vec<ExportInfo>, InstrumentError> {
     let mut exports = Vec::with_capacity(parsed.exports.len());
-    for export in &parsed.exports {
+    // A tag means nothing to the host.
+    let exported = parsed.exports.iter();
+    for export in exported.filter(|export| export.kind != ExternalKind::Tag) {
         let index = export.index as usize;
         let ty = match export.kind {
             ExternalKind::Func | ExternalKind::FuncExact => {

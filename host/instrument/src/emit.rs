@@ -107,6 +107,7 @@ pub(crate) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
         SectionId::Memory,
         &parsed.memory_section,
     );
+    copy_section(&mut module, parsed, SectionId::Tag, &parsed.tag_section);
     write_globals(&mut module, parsed, plan)?;
     write_exports(&mut module, parsed, plan, at, &global_exports)?;
     if !parsed.elements.is_empty() {

@@ -7,7 +7,7 @@ use wasm_encoder::{BlockType, Function, InstructionSink, ValType};
 use crate::plan::Added;
 use crate::{
     BULK_CHUNK, BYTES_PER_REDUCTION, ENTRIES_PER_REDUCTION, GROW_COST, MAIL_UNKNOWN, SLICE,
-    SLOT_WAIT, SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD,
+    SLOT_WAIT, SLOT_WASI_BEGIN, SLOT_WASI_END, SLOT_YIELD, THROW_COST,
 };
 
 /// Indices in the output of the items that the added code uses.
@@ -44,9 +44,10 @@ pub(crate) fn name(added: Added, import: Option<&str>) -> String {
         (Added::Fill, _) => "exuvia memory.fill".to_owned(),
         (Added::Copy, _) => "exuvia memory.copy".to_owned(),
         (Added::Grow, _) => "exuvia memory.grow".to_owned(),
-        (Added::ChargeBytes | Added::ChargeEntries | Added::ChargeGrown, _) => {
-            "exuvia charge".to_owned()
-        }
+        (
+            Added::ChargeBytes | Added::ChargeEntries | Added::ChargeGrown | Added::ChargeThrow,
+            _,
+        ) => "exuvia charge".to_owned(),
         (Added::Enter(_), _) => "exuvia enter".to_owned(),
     }
 }
@@ -56,7 +57,7 @@ pub(crate) fn name(added: Added, import: Option<&str>) -> String {
 pub(crate) fn signature(added: Added) -> Option<(&'static [ValType], &'static [ValType])> {
     const I32: ValType = ValType::I32;
     match added {
-        Added::Yield => Some((&[], &[])),
+        Added::Yield | Added::ChargeThrow => Some((&[], &[])),
         Added::Enter(_) => Some((&[I32], &[I32, I32])),
         Added::Blocking(_) | Added::Receive(_) | Added::Wasi { .. } => None,
         Added::Fill | Added::Copy => Some((&[I32, I32, I32], &[])),
@@ -164,6 +165,7 @@ pub(crate) fn body(added: Added, at: Indices, params: u32) -> Function {
         Added::Copy => copy(at),
         Added::Grow => grow(at),
         Added::ChargeGrown => charge_grown(at),
+        Added::ChargeThrow => charge_throw(at),
         Added::ChargeBytes => pass_on(at, BYTES_PER_REDUCTION),
         Added::ChargeEntries => pass_on(at, ENTRIES_PER_REDUCTION),
         Added::Enter(run) => enter(run, at),
@@ -213,6 +215,17 @@ fn pass_on(at: Indices, unit: u32) -> Function {
     let mut code = function.instructions();
     charge(&mut code, at, 0, unit);
     code.local_get(0).end();
+    function
+}
+
+/// Charges for an exception: the host makes it, and walks the stack for who catches it.
+fn charge_throw(at: Indices) -> Function {
+    let mut function = Function::new([]);
+    let mut code = function.instructions();
+    code.global_get(at.reductions).i32_const(THROW_COST as i32);
+    spend(&mut code, at);
+    finish_charge(&mut code, at);
+    code.end();
     function
 }
 

@@ -107,6 +107,8 @@ pub const ENTRIES_PER_REDUCTION: u32 = 64;
 /// What `memory.grow` and `table.grow` cost beside that, whether they grow or not: the
 /// host is asked.
 pub const GROW_COST: u32 = 32;
+/// What throwing an exception costs: the host makes it, and looks for who catches it.
+pub const THROW_COST: u32 = 32;
 /// A fill or copy of more bytes than this is split, with a yield check between the pieces.
 pub const BULK_CHUNK: u32 = 64 * 1024;
 /// Validates and rewrites one core Wasm module.

@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use wasmparser::{
-    Data, Element, Encoding, Export, FuncType, FuncValidator, FuncValidatorAllocations,
-    FunctionBody, Global, Import, KnownCustom, MemoryType, Name, Parser, Payload, Table, TableType,
-    TypeRef, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    Data, Element, ElementItems, Encoding, Export, FuncType, FuncValidator,
+    FuncValidatorAllocations, FunctionBody, Global, Import, KnownCustom, MemoryType, Name, Parser,
+    Payload, RefType, Table, TableType, TypeRef, ValType, ValidPayload, Validator,
+    ValidatorResources, WasmFeatures,
 };
 
 use crate::error::{FunctionName, InstrumentError};
 use crate::{MAX_FUNCTIONS, MAX_GLOBALS, MAX_IMPORTS, MAX_MODULE_BYTES, RESERVED_PREFIX};
 
-/// Returns the features that a module may use. `GC_TYPES` is left out, so that
-/// `funcref` is the only reference type: no other can be restored in a reused frame.
+/// Returns the features that a module may use. `GC_TYPES` is among them for the sake of exceptions, whose
+/// references live on the stack only: see [`check_references`].
 fn supported() -> WasmFeatures {
     WasmFeatures::FLOATS
         | WasmFeatures::MUTABLE_GLOBAL
@@ -30,6 +31,8 @@ fn supported() -> WasmFeatures {
         | WasmFeatures::RELAXED_SIMD
         | WasmFeatures::TAIL_CALL
         | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::EXCEPTIONS
+        | WasmFeatures::GC_TYPES
 }
 
 /// Features that are rejected by name: the flag, its name, the fix. Features that
@@ -52,13 +55,9 @@ const REFUSED: &[(WasmFeatures, &str, &str)] = &[
     ),
     (
         WasmFeatures::LEGACY_EXCEPTIONS,
-        "exceptions (the old proposal)",
-        "build without exceptions (`panic = \"abort\"`, `-fno-exceptions`)",
-    ),
-    (
-        WasmFeatures::EXCEPTIONS,
-        "exceptions",
-        "build without exceptions (`panic = \"abort\"`, `-fno-exceptions`)",
+        "exceptions of the old proposal (`try`, `catch`, `rethrow`)",
+        "build for those of the standard, `try_table` (clang: `-mllvm -wasm-use-legacy-eh=false`), \
+         or without exceptions",
     ),
     (
         WasmFeatures::STACK_SWITCHING,
@@ -74,11 +73,6 @@ const REFUSED: &[(WasmFeatures, &str, &str)] = &[
         WasmFeatures::FUNCTION_REFERENCES,
         "typed function references",
         "use `funcref` and `call_indirect`",
-    ),
-    (
-        WasmFeatures::GC_TYPES,
-        "reference types other than funcref",
-        "keep handles in linear memory instead of `externref`",
     ),
     (
         WasmFeatures::CUSTOM_PAGE_SIZES,
@@ -130,9 +124,12 @@ pub(crate) struct Parsed<'a> {
     /// The most values on the operand stack of each.
     pub(crate) operands: Vec<u32>,
     pub(crate) customs: Vec<Custom<'a>>,
-    /// Ranges of the sections to copy (import, memory): contents without id and size.
+    /// Ranges of the sections to copy (import, memory, tag): contents without id and size.
     pub(crate) import_section: Option<Range<usize>>,
     pub(crate) memory_section: Option<Range<usize>>,
+    pub(crate) tag_section: Option<Range<usize>>,
+    /// Type index of each tag.
+    pub(crate) tags: Vec<u32>,
     pub(crate) data_count: Option<u32>,
     /// Offset of the contents of the code section.
     pub(crate) code_start: u32,
@@ -197,6 +194,7 @@ pub(crate) fn parse(wasm: &[u8]) -> Result<Parsed<'_>, InstrumentError> {
         return Err(explain(wasm, fault));
     }
     check_counts(&parsed)?;
+    check_references(&parsed)?;
     for (index, import) in parsed.imports.iter().filter(|i| is_function(i)).enumerate() {
         let name = format!("{}.{}", import.module, import.name);
         parsed.extern_names.insert(index as u32, name);
@@ -221,6 +219,83 @@ fn check_counts(parsed: &Parsed<'_>) -> Result<(), InstrumentError> {
         }
     }
     Ok(())
+}
+
+/// Rejects references other than `funcref` wherever a value outlives a call or leaves the module: no other can
+/// be restored in a reused frame. On the stack they may be, for the sake of exceptions.
+fn check_references(parsed: &Parsed<'_>) -> Result<(), InstrumentError> {
+    let refuse = |feature, message: String, fix| {
+        Err(InstrumentError::Unsupported {
+            feature,
+            offset: 0,
+            function: None,
+            message,
+            fix,
+        })
+    };
+    let other = |what: String, ty: RefType| {
+        refuse(
+            "reference types other than funcref",
+            format!("{what} has the type {ty}"),
+            "keep handles in linear memory instead of `externref`, and exceptions on the stack",
+        )
+    };
+    for (number, table) in parsed.table_types.iter().enumerate() {
+        if table.element_type != RefType::FUNCREF {
+            return other(format!("table {number}"), table.element_type);
+        }
+    }
+    for (number, global) in parsed.global_types.iter().enumerate() {
+        if let Some(ty) = other_reference(&global.content_type) {
+            return other(format!("global {number}"), ty);
+        }
+    }
+    for (number, element) in parsed.elements.iter().enumerate() {
+        if let ElementItems::Expressions(ty, _) = &element.items
+            && *ty != RefType::FUNCREF
+        {
+            return other(format!("element segment {number}"), *ty);
+        }
+    }
+    for import in &parsed.imports {
+        let name = format!("the import {}.{}", import.module, import.name);
+        match import.ty {
+            TypeRef::Tag(_) => {
+                return refuse(
+                    "imported tags of exceptions",
+                    format!("{name} is a tag"),
+                    "link all code that throws and catches into one module, which defines the tag",
+                );
+            }
+            TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
+                if let Some(ty) = other_in_type(parsed, ty) {
+                    return other(name, ty);
+                }
+            }
+            _ => {}
+        }
+    }
+    for export in parsed.exports.iter().filter(|e| e.kind.is_function()) {
+        let ty = parsed.functions.get(export.index as usize);
+        if let Some(ty) = ty.and_then(|ty| other_in_type(parsed, *ty)) {
+            return other(format!("the export {}", export.name), ty);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the type if it is a reference other than `funcref`.
+fn other_reference(ty: &ValType) -> Option<RefType> {
+    match ty {
+        ValType::Ref(ty) if *ty != RefType::FUNCREF => Some(*ty),
+        _ => None,
+    }
+}
+
+/// Returns the first such type among the parameters and results of a function type.
+fn other_in_type(parsed: &Parsed<'_>, ty: u32) -> Option<RefType> {
+    let ty = parsed.types.get(ty as usize)?;
+    (ty.params().iter().chain(ty.results())).find_map(other_reference)
 }
 
 fn is_function(import: &Import<'_>) -> bool {
@@ -357,6 +432,12 @@ fn known<'a>(payload: Payload<'a>, parsed: &mut Parsed<'a>) -> Result<(), Fault>
                 parsed.memories.push((memory?, false));
             }
         }
+        Payload::TagSection(section) => {
+            parsed.tag_section = Some(section.range());
+            for tag in section {
+                parsed.tags.push(tag?.func_type_idx);
+            }
+        }
         Payload::GlobalSection(section) => {
             for global in section {
                 let global = global?;
@@ -406,7 +487,7 @@ fn read_import<'a>(import: Import<'a>, parsed: &mut Parsed<'a>) {
             parsed.global_types.push(ty);
             parsed.imported_globals += 1;
         }
-        // Tags belong to exceptions, which the validator has rejected.
+        // Refused by `check_references`.
         TypeRef::Tag(_) => {}
     }
     parsed.imports.push(import);

@@ -98,6 +98,8 @@ pub(crate) enum Added {
     ChargeBytes,
     /// Charges for a number of table entries and returns the number.
     ChargeEntries,
+    /// Charges for an exception that is thrown.
+    ChargeThrow,
     /// Enters this function, which is `run`.
     Enter(u32),
 }

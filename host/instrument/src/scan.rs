@@ -67,6 +67,8 @@ struct Block {
     number: Option<u32>,
     /// Whether code in the block calls a function that returns.
     calls: bool,
+    /// The clauses by which it catches exceptions; `None` if it is no `try_table`.
+    catches: Option<u64>,
 }
 
 struct Scanner<'p> {
@@ -74,6 +76,8 @@ struct Scanner<'p> {
     lifetimes: &'p mut Lifetimes,
     /// Loops that are open.
     open_loops: u64,
+    /// Blocks that are open and catch exceptions.
+    open_tries: u64,
     plan: &'p mut Plan,
     function: u32,
     first_added: u32,
@@ -102,6 +106,7 @@ impl<'p> Scanner<'p> {
             weight: Weight::default(),
             lifetimes,
             open_loops: 0,
+            open_tries: 0,
             plan,
             function,
             first_added,
@@ -164,7 +169,9 @@ impl<'p> Scanner<'p> {
     fn live(&mut self, operator: &Operator<'_>) {
         let at = self.weight.blocks;
         match operator {
-            Operator::Block { .. } | Operator::If { .. } => self.lifetimes.open(false, at),
+            Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+                self.lifetimes.open(false, at);
+            }
             Operator::Loop { .. } => self.lifetimes.open(true, at),
             Operator::Else => self.lifetimes.otherwise(),
             Operator::End => self.lifetimes.close(at),
@@ -208,8 +215,10 @@ impl<'p> Scanner<'p> {
     fn operator(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
         self.operators += 1;
         // Compilers end a path that panics with a call and `unreachable`. Such a
-        // call never returns to the loop around it.
-        if std::mem::take(&mut self.open_call) && !matches!(operator, Operator::Unreachable) {
+        // call never returns to the loop around it, unless by an exception that is caught.
+        if std::mem::take(&mut self.open_call)
+            && (self.open_tries > 0 || !matches!(operator, Operator::Unreachable))
+        {
             self.note_call();
         }
         let constant = self.constant.take();
@@ -218,19 +227,27 @@ impl<'p> Scanner<'p> {
             Operator::Block { .. }
             | Operator::If { .. }
             | Operator::Loop { .. }
+            | Operator::TryTable { .. }
             | Operator::End => self.structure(operator, at, end),
             Operator::Call { .. }
             | Operator::CallIndirect { .. }
             | Operator::ReturnCall { .. }
             | Operator::ReturnCallIndirect { .. }
             | Operator::RefFunc { .. } => self.reference(operator, at, end),
+            Operator::Throw { .. } | Operator::ThrowRef => self.throw(at),
             _ => self.bulk(operator, at, end, constant),
         }
     }
 
     fn structure(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
-        let mut number = None;
+        let (mut number, mut catches) = (None, None);
         match operator {
+            Operator::TryTable { try_table } => {
+                let count = try_table.catches.len() as u64;
+                self.open_tries += 1;
+                self.weight.open_catches += count;
+                catches = Some(count);
+            }
             Operator::Loop { .. } => {
                 let this = self.loops.len() as u32;
                 let parent = self.blocks.iter().rev().find_map(|block| block.number);
@@ -253,6 +270,10 @@ impl<'p> Scanner<'p> {
                     self.loops[number as usize].calls = block.calls;
                     self.open_loops -= 1;
                 }
+                if let Some(catches) = block.catches {
+                    self.open_tries -= 1;
+                    self.weight.open_catches -= catches;
+                }
                 if block.calls
                     && let Some(outer) = self.blocks.last_mut()
                 {
@@ -265,7 +286,18 @@ impl<'p> Scanner<'p> {
         self.blocks.push(Block {
             number,
             calls: false,
+            catches,
         });
+    }
+
+    /// Charges before an exception is thrown. The function goes on only if it catches it itself.
+    fn throw(&mut self, at: u32) {
+        let helper = self.added(Added::ChargeThrow);
+        self.push(at, at, What::Call(helper));
+        self.calls = true;
+        if self.open_tries > 0 {
+            self.note_call();
+        }
     }
 
     fn reference(&mut self, operator: &Operator<'_>, at: u32, end: u32) {

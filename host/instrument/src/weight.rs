@@ -3,7 +3,7 @@
 //! So these are bounded before anything is compiled: a compilation cannot be ended, and
 //! one that takes all memory takes the node with it.
 
-use wasmparser::{BlockType, Operator};
+use wasmparser::{BlockType, Catch, Operator};
 
 use crate::error::InstrumentError;
 use crate::parse::Parsed;
@@ -41,6 +41,9 @@ pub(crate) struct Weight {
     pub(crate) values: u64,
     /// The most values on the operand stack.
     pub(crate) operands: u64,
+    /// The clauses of all `try_table` around the current operator: each call in them has as many ways to go
+    /// on.
+    pub(crate) open_catches: u64,
     /// The most loops inside one another.
     pub(crate) nested_loops: u64,
     /// Sets of locals, times the blocks over which these live.
@@ -67,18 +70,38 @@ impl Weight {
             let ty = parsed.types.get(ty as usize);
             ty.map_or(0, |ty| (ty.params().len() + ty.results().len()) as u64)
         };
+        let passed = |ty: BlockType| match ty {
+            BlockType::Empty => 0,
+            BlockType::Type(_) => 1,
+            BlockType::FuncType(ty) => arity(ty),
+        };
+        let tag_arity = |tag: u32| parsed.tags.get(tag as usize).map_or(0, |ty| arity(*ty));
         let weight = self;
         match operator {
             Operator::Block { blockty } | Operator::If { blockty } | Operator::Loop { blockty } => {
-                weight.passed += match blockty {
-                    BlockType::Empty => 0,
-                    BlockType::Type(_) => 1,
-                    BlockType::FuncType(ty) => arity(*ty),
-                };
+                weight.passed += passed(*blockty);
                 weight.blocks += match operator {
                     Operator::Block { .. } => 1,
                     _ => THREE,
                 };
+            }
+            Operator::TryTable { try_table } => {
+                weight.passed += passed(try_table.ty);
+                weight.blocks += 1 + THREE * try_table.catches.len() as u64;
+                for catch in &try_table.catches {
+                    weight.passed += 1 + match catch {
+                        Catch::One { tag, .. } | Catch::OneRef { tag, .. } => tag_arity(*tag),
+                        Catch::All { .. } | Catch::AllRef { .. } => 0,
+                    };
+                }
+            }
+            Operator::Throw { tag_index } => {
+                weight.call();
+                weight.values += tag_arity(*tag_index);
+            }
+            Operator::ThrowRef => {
+                weight.call();
+                weight.values += 1;
             }
             Operator::BrIf { .. } => weight.blocks += 1,
             Operator::BrTable { targets } => weight.blocks += u64::from(targets.len()) + 1,
@@ -93,7 +116,7 @@ impl Weight {
                     Operator::TableInit { .. } => TABLE_INIT,
                     _ => TABLE_FILL,
                 };
-                weight.calls += 1;
+                weight.call();
                 weight.values += LIBCALL_VALUES;
             }
             // Calls into the runtime.
@@ -104,21 +127,29 @@ impl Weight {
             | Operator::MemoryInit { .. }
             | Operator::DataDrop { .. }
             | Operator::ElemDrop { .. } => {
-                weight.calls += 1;
+                weight.call();
                 weight.values += LIBCALL_VALUES;
             }
             Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                 let ty = parsed.functions.get(*function_index as usize);
-                weight.calls += 1;
+                weight.call();
                 weight.values += ty.map_or(0, |ty| arity(*ty));
             }
             Operator::CallIndirect { type_index, .. }
             | Operator::ReturnCallIndirect { type_index, .. } => {
                 weight.blocks += THREE;
-                weight.calls += 1;
+                weight.call();
                 weight.values += arity(*type_index);
             }
             _ => {}
+        }
+    }
+
+    /// Counts a call. Within `try_table` it ends a block of the compiler.
+    fn call(&mut self) {
+        self.calls += 1;
+        if self.open_catches > 0 {
+            self.blocks += 1 + self.open_catches;
         }
     }
 
@@ -133,7 +164,8 @@ impl Weight {
             (
                 "blocks (`block`, `br_if` and a target of `br_table` count as one, `loop`, `if`, \
                  `call_indirect` and `table.get` as three, `table.copy` as eight, `table.grow` as \
-                 five, `table.init` as four, `table.fill` as two)",
+                 five, `table.init` as four, `table.fill` as two, a `catch` as three, a call within \
+                 `try_table` as one and one for each `catch` around it)",
                 self.blocks,
                 MAX_BLOCKS,
             ),

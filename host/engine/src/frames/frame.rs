@@ -29,7 +29,7 @@ use crate::guest::{GuestProcess, GuestSystem, Wake};
 use crate::host::Host;
 use crate::instance::factory::Factory;
 use crate::instance::linear_memory::is_out_of_resources;
-use crate::instance::setup::{Failed, Setup, at_once, set_up};
+use crate::instance::setup::{COLLECTION_STEPS, Failed, Setup, at_once, set_up};
 use crate::instance::store::FrameData;
 use crate::instance::{Ended, Instance, Outcome, panicked};
 use crate::module::info::{Artifact, Initialization};
@@ -219,21 +219,28 @@ impl Frame {
                 return Some((process, panicked("it waits on a thread")));
             }
         }
-        match self.poll() {
-            // The process of a resume request is still here if a function of the host has not
-            // finished.
-            Poll::Pending => fiber::take_suspended()
-                .or_else(fiber::take_resumed)
-                .map(|process| (process, Outcome::Suspended)),
-            Poll::Ready(Some(ended)) => Some(ended),
-            // The call failed before it took the process, or after it gave the process
-            // away.
-            Poll::Ready(None) => {
-                let process = fiber::take_resumed().or_else(fiber::take_suspended)?;
-                self.state = LOST;
-                Some((process, panicked("a call has returned without its process")))
+        for _ in 0..COLLECTION_STEPS {
+            match self.poll() {
+                // The process of a resume request is still here if a function of the host has not
+                // finished.
+                Poll::Pending => {
+                    let process = fiber::take_suspended().or_else(fiber::take_resumed);
+                    if let Some(process) = process {
+                        return Some((process, Outcome::Suspended));
+                    }
+                    // The guest has it and does not wait: its exceptions are being collected.
+                }
+                Poll::Ready(Some(ended)) => return Some(ended),
+                // The call failed before it took the process, or after it gave the process
+                // away.
+                Poll::Ready(None) => {
+                    let process = fiber::take_resumed().or_else(fiber::take_suspended)?;
+                    self.state = LOST;
+                    return Some((process, panicked("a call has returned without its process")));
+                }
             }
         }
+        None
     }
 
     /// Records that the guest on this thread's stack is blocked in place.

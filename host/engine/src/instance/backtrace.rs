@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use exuvia_abi::Reason;
 use exuvia_process::ExitReason;
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{GcHeapOutOfMemory, ThrownException, Trap, WasmBacktrace};
 
+use crate::instance::linear_memory::EXCEPTIONS;
 use crate::instance::store::Denied;
 use crate::module::info::Plan;
 
@@ -36,6 +37,12 @@ pub(crate) fn reason(
 pub(crate) fn text(error: &wasmtime::Error, plan: &Plan, said: Option<String>) -> String {
     let cause = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
+        None if error.is::<ThrownException>() => "an exception that nothing has caught".to_owned(),
+        // One half of the heap is in use at a time.
+        None if error.is::<GcHeapOutOfMemory<()>>() => format!(
+            "more exceptions at once than fit into {} KiB",
+            EXCEPTIONS >> 11
+        ),
         None => error.root_cause().to_string(),
     };
     let mut text = match said {

@@ -10,6 +10,10 @@ use exuvia_image::{Extent, Memories, Reserve};
 use rustix::io::Errno;
 use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
 
+/// Bytes of a frame's heap of exceptions, if its module has any. One half is in use at a time, and one
+/// exception takes some 30 bytes beside what it carries; it is garbage as soon as it has been handled.
+pub(crate) const EXCEPTIONS: usize = 64 << 10;
+
 /// Prefix of the error for a memory that cannot be mapped: wasmtime accepts only a text from a
 /// memory creator.
 const NO_ADDRESSES: &str = "no address space for a memory";
@@ -40,38 +44,47 @@ unsafe impl MemoryCreator for Creator {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let made = match reserved {
-            Some(0) => self.0.packed(minimum),
-            Some(reserved) => self.0.wide(minimum, reserved, guard),
+        let (made, fixed) = match reserved {
+            Some(0) => (self.0.packed(minimum), false),
+            // A heap of exceptions, all of which is there from the beginning.
+            Some(EXCEPTIONS) if minimum == EXCEPTIONS => (self.0.packed(minimum), true),
+            Some(reserved) => (self.0.wide(minimum, reserved, guard), false),
             None => return Err("a memory whose reservation is not known".into()),
         };
         match made {
-            Ok(reserve) => Ok(Box::new(FrameMemory(reserve))),
+            Ok(reserve) => Ok(Box::new(FrameMemory { reserve, fixed })),
             Err(error) => Err(format!("{NO_ADDRESSES}: {error}")),
         }
     }
 }
 
-struct FrameMemory(Reserve);
+struct FrameMemory {
+    reserve: Reserve,
+    /// It does not grow.
+    fixed: bool,
+}
 
 // SAFETY: the first `byte_size` bytes at `as_ptr` are readable and writable, and for code that relies
 // on a reservation the rest of it is not accessible, up to the end of the second guard. The memory
 // moves only in `grow_to`, and only beyond `byte_capacity` (`Reserve::grow`).
 unsafe impl LinearMemory for FrameMemory {
     fn byte_size(&self) -> usize {
-        self.0.bytes()
+        self.reserve.bytes()
     }
 
     fn byte_capacity(&self) -> usize {
-        self.0.capacity()
+        self.reserve.capacity()
     }
 
     fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        self.0.grow(bytes).map_err(wasmtime::Error::from)
+        if self.fixed {
+            return Err(wasmtime::Error::msg("a heap of exceptions does not grow"));
+        }
+        self.reserve.grow(bytes).map_err(wasmtime::Error::from)
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        self.0.as_ptr()
+        self.reserve.as_ptr()
     }
 }
 

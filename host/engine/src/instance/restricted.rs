@@ -10,7 +10,7 @@ use super::Instance;
 use crate::instance::backtrace;
 use crate::instance::fixed::Fixed;
 use crate::instance::setup::Failed;
-use crate::instance::store::{FrameData, Mode, Restricted, set_reductions};
+use crate::instance::store::{FrameData, Mode, Restricted, forget_exception, set_reductions};
 use crate::module::info::Plan;
 use crate::module::stack_policy::Stack;
 
@@ -240,6 +240,10 @@ pub(crate) async fn restricted<T>(
             fixed: None,
         },
     };
+    if let Err(error) = &result {
+        forget_exception(&mut *store, error);
+    }
+    let data = store.data_mut();
     let result = result.map_err(|error| {
         let said = data.last_error.take();
         backtrace::text(&error, plan, said)

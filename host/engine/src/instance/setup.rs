@@ -167,15 +167,22 @@ pub(crate) fn first_instance(
     taken.ok_or_else(|| failed("no base was taken".into()))
 }
 
+/// The most steps in which wasmtime collects a heap of [`EXCEPTIONS`](super::linear_memory::EXCEPTIONS) bytes on a fiber. Between
+/// two of them the future is pending, so that an executor could do something else.
+pub(crate) const COLLECTION_STEPS: usize = 10_000;
+
 /// Returns the result of a future that never has to wait.
 pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
-    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
-        Ok(Poll::Ready(result)) => Ok(result),
-        Ok(Poll::Pending) => Err("it waited where waiting is not allowed".into()),
-        Err(panic) => Err(format!("the host failed: {}", panic_text(&*panic))),
+    for _ in 0..COLLECTION_STEPS {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
+            Ok(Poll::Ready(result)) => return Ok(result),
+            Ok(Poll::Pending) => {}
+            Err(panic) => return Err(format!("the host failed: {}", panic_text(&*panic))),
+        }
     }
+    Err("it waited where waiting is not allowed".into())
 }
 
 /// Makes the store allocate the stack that it keeps for all calls. Otherwise the first process

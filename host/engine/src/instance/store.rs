@@ -8,7 +8,7 @@ use exuvia_image::Faults;
 use exuvia_instrument::MAIL_UNKNOWN;
 use exuvia_process::call::{Ending, ReductionDebt};
 use exuvia_process::resource::Resource;
-use wasmtime::{AsContextMut, Global, Memory, ResourceLimiter, Val};
+use wasmtime::{AsContextMut, Global, Memory, ResourceLimiter, RootScope, ThrownException, Val};
 
 use crate::guest::GuestProcess;
 use crate::host::Host;
@@ -167,6 +167,18 @@ pub(crate) fn set_reductions(
     value: i32,
 ) -> wasmtime::Result<()> {
     counter.set(store, Val::I32(value))
+}
+
+/// Forgets an exception that nothing has caught, if this error is one: the next process in the frame has
+/// nothing to do with it.
+pub(crate) fn forget_exception(
+    store: impl AsContextMut<Data = FrameData>,
+    error: &wasmtime::Error,
+) {
+    if error.is::<ThrownException>() {
+        let mut scope = RootScope::new(store);
+        scope.as_context_mut().take_pending_exception();
+    }
 }
 
 impl Restricted {

@@ -7,6 +7,7 @@ mod arguments;
 mod blocking;
 mod cache;
 mod child;
+mod exceptions;
 mod floods;
 mod growing;
 mod isolation;

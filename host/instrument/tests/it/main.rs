@@ -36,6 +36,53 @@ const PROGRAMS: &[Program] = &[
         &[("run", &[1]), ("run", &[15])],
     ),
     (
+        "exceptions: within a function, through others, from a call that never returns, thrown again",
+        r#"(module
+            (tag $number (param i32 i64))
+            (tag $other)
+            (func $throws (param i32)
+                (if (i32.rem_u (local.get 0) (i32.const 3))
+                    (then (throw $number (local.get 0) (i64.const 7))))
+                (throw $other))
+            (func $deep (param i32) (param i32)
+                (if (local.get 0)
+                    (then (call $deep (i32.sub (local.get 0) (i32.const 1)) (local.get 1)))
+                    (else (call $throws (local.get 1)))))
+            (func $again (param i32) (result i32) (local $e exnref)
+                (block $h (result exnref)
+                    (try_table (catch_all_ref $h) (call $deep (i32.const 5) (local.get 0)) (unreachable))
+                    (unreachable))
+                (local.set $e)
+                (throw_ref (local.get $e)))
+            (func $plain (param i32) (result i32) (local i32)
+                ;; A loop without a call that returns, around one that throws.
+                (loop $l
+                    (local.set 1 (i32.add (local.get 1) (i32.const 1)))
+                    (block $caught
+                        (try_table (catch_all $caught)
+                            (br_if $caught (i32.and (local.get 1) (i32.const 1)))
+                            (call $throws (local.get 1))
+                            (unreachable)))
+                    (br_if $l (i32.lt_u (local.get 1) (local.get 0))))
+                (local.get 1))
+            (func $itself (param i32) (result i32)
+                (loop $l
+                    (block $caught
+                        (try_table (catch $other $caught) (throw $other)))
+                    (br_if $l (i32.gt_s (local.tee 0 (i32.sub (local.get 0) (i32.const 1))) (i32.const 0))))
+                (local.get 0))
+            (func (export "run") (param i32) (result i32 i64)
+                (drop (call $plain (local.get 0)))
+                (drop (call $itself (local.get 0)))
+                (block $n (result i32 i64)
+                    (block $o
+                        (try_table (catch $number $n) (catch $other $o)
+                            (return (call $again (local.get 0)) (i64.const 0)))
+                        (unreachable))
+                    (i32.const -1) (i64.const -1))))"#,
+        &[("run", &[1]), ("run", &[3]), ("run", &[50])],
+    ),
+    (
         "loops within loops, with and without calls, and locals of many types",
         r#"(module
             (func $add (param i32 i32) (result i32)

@@ -21,7 +21,31 @@ fn unsupported_features_are_rejected_by_name() {
         ),
         ("(module (memory i64 1))", "64-bit memory"),
         ("(module (memory 1) (memory 1))", "more than one memory"),
-        ("(module (tag) (func throw 0))", "exceptions"),
+        (
+            "(module (tag) (func try throw 0 catch_all end))",
+            "exceptions of the old proposal",
+        ),
+        (
+            r#"(module (import "env" "thrown" (tag)))"#,
+            "imported tags of exceptions",
+        ),
+        ("(module (table 1 exnref))", "other than funcref"),
+        (
+            "(module (global (mut exnref) (ref.null exn)))",
+            "other than funcref",
+        ),
+        (
+            "(module (elem exnref (ref.null exn)))",
+            "other than funcref",
+        ),
+        (
+            r#"(module (func (export "f") (param exnref)))"#,
+            "other than funcref",
+        ),
+        (
+            r#"(module (import "env" "f" (func (result externref))))"#,
+            "other than funcref",
+        ),
         ("(module (type (struct (field i32))))", "garbage-collected"),
         (
             "(module (type $f (func)) (func (param (ref $f)) local.get 0 call_ref $f))",

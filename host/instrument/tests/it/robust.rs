@@ -14,6 +14,7 @@ const SEED: &str = r#"(module $seed
     (import "env" "log" (func $log (param i32)))
     (memory (export "memory") 1 10)
     (table $t 4 8 funcref)
+    (tag $thrown (param i32))
     (global $__stack_pointer (mut i32) (i32.const 1024))
     (global (export "exuvia_abi") i32 (i32.const 1))
     (data (i32.const 1024) "some data")
@@ -40,14 +41,18 @@ const SEED: &str = r#"(module $seed
         i32.const 0 i32.const 0 local.get 0 table.init $t $e
         local.get 0 i32.const 1 call_indirect (type $unary) drop
         i32.const 1 i32.const 2 i32.const 3 i64.const 4 i32.const 5 i64.const 6 call $receive
-        return_call $f))"#;
+        block $caught (result i32 exnref)
+            try_table (catch_ref $thrown $caught) local.get 0 throw $thrown end
+            unreachable
+        end
+        throw_ref))"#;
 
 /// Random modules use what is supported.
-fn features(references: bool) -> wasm_smith::Config {
+fn features(references: bool, exceptions: bool) -> wasm_smith::Config {
     wasm_smith::Config {
         reference_types_enabled: references,
         gc_enabled: false,
-        exceptions_enabled: false,
+        exceptions_enabled: exceptions,
         threads_enabled: false,
         memory64_enabled: false,
         ..wasm_smith::Config::default()
@@ -99,15 +104,17 @@ proptest! {
     fn random_valid_modules_are_accepted(
         seed in prop::collection::vec(any::<u8>(), 0..8192),
         references in any::<bool>(),
+        exceptions in any::<bool>(),
     ) {
         let mut input = arbitrary::Unstructured::new(&seed);
-        if let Ok(module) = wasm_smith::Module::new(features(references), &mut input) {
+        if let Ok(module) = wasm_smith::Module::new(features(references, exceptions), &mut input) {
             let wasm = module.to_bytes();
             match instrument(&wasm) {
                 Ok(output) => check_output(&wasm, &output),
-                // The generator cannot leave out `externref` alone.
+                // The generator cannot leave out `externref` and imported tags alone.
                 Err(InstrumentError::Unsupported { feature, .. })
-                    if references && feature.contains("funcref") => {}
+                    if (references || exceptions) && feature.contains("funcref")
+                        || exceptions && feature.contains("imported tags") => {}
                 Err(error) => panic!("{error}"),
             }
         }

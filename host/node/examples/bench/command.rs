@@ -47,7 +47,7 @@ pub(crate) const USAGE: &str = "usage: cargo xtask bench [OPTIONS] [scale] [PART
   --soak          10,000 swaps, 10 million spawns, 100 million messages in one
                   run; fails if memory, mappings or files grow
   --quick         a tenth of the work, and fewer runs
-  --large         also what needs minutes and gigabytes: 10,000,000 processes
+  --large         also what needs minutes and gigabytes: 10,000,000 processes, a million in JavaScript and Python
   --against beam  run the Erlang programs of the same work in turns
   --save FILE     write all runs and the machine to a file
   --compare FILE  compare with such a file

@@ -14,14 +14,14 @@ use crate::setup::{config, wait_until};
 /// What a reply may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the largest runtime needs.
-const MEMORY: u64 = 64 << 20;
+pub(crate) const MEMORY: u64 = 64 << 20;
 /// Processes whose images are measured.
 const IDLE: usize = 100;
 /// The large message after which a process should be small again, bytes.
 const LARGE: usize = 1_000_000;
 
 /// Returns the folders of the languages that are built: `cargo xtask languages` does that.
-fn languages() -> Vec<(String, PathBuf)> {
+pub(crate) fn languages() -> Vec<(String, PathBuf)> {
     let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/languages");
     let entries = std::fs::read_dir(at).into_iter().flatten().flatten();
     let mut all: Vec<_> = entries
@@ -37,7 +37,7 @@ fn languages() -> Vec<(String, PathBuf)> {
     all
 }
 
-fn module(folder: &Path, file: &str) -> ModuleBytes {
+pub(crate) fn module(folder: &Path, file: &str) -> ModuleBytes {
     ModuleBytes {
         name: file.into(),
         bytes: std::fs::read(folder.join(format!("{file}.wasm"))).unwrap(),

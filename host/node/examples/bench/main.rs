@@ -139,6 +139,12 @@ const BENCHMARKS: &[Benchmark] = &[
 
 /// Benchmarks for `--large`: they take minutes and gigabytes, so each runs once.
 const LARGE: &[Benchmark] = &[
+    ("memory-1m-javascript", |scale| {
+        memory::language(scale, 1_000_000, "javascript", "JavaScript")
+    }),
+    ("memory-1m-python", |scale| {
+        memory::language(scale, 1_000_000, "python", "Python")
+    }),
     ("memory-10m", |scale| memory::wat(scale, 10_000_000)),
     ("memory-10m-rust", |scale| memory::rust(scale, 10_000_000)),
 ];

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use exuvia_node::process::Slot;
 use exuvia_node::{
-    DeployOptions, Filter, Guest, GuestProcess, ModuleBytes, Node, Pid, SpawnOptions,
+    DeployOptions, Filter, Guest, GuestProcess, Limits, ModuleBytes, Node, Pid, SpawnOptions,
 };
 use serde::Serialize;
 
 use crate::driver::{Expected, Round, ask_all, ask_together};
 use crate::figures::Sample;
+use crate::languages::{self, languages};
 use crate::messages::plural;
 use crate::setup::{config, module, page_tables, resident, rust_guest};
 use crate::{Scale, guests, thousands};
@@ -30,6 +31,8 @@ pub(crate) struct Counter {
     pub(crate) arguments: fn(usize) -> Vec<u8>,
     pub(crate) request: &'static [u8],
     pub(crate) answer: fn(usize) -> Vec<u8>,
+    /// The limit of a process's memory, bytes.
+    pub(crate) memory: u64,
 }
 
 /// Returns the small counter that is written in WAT.
@@ -40,6 +43,7 @@ pub(crate) fn wat_counter() -> Counter {
         arguments: |number| (number as u64).to_le_bytes().to_vec(),
         request: b"",
         answer: |number| (number as u64).to_le_bytes().to_vec(),
+        memory: Limits::default().memory,
     }
 }
 
@@ -70,7 +74,36 @@ pub(crate) fn rust_counter() -> Option<Counter> {
             let count = number as u64;
             rmp_serde::to_vec_named(&Answer { version: 1, count }).unwrap()
         },
+        memory: Limits::default().memory,
     })
+}
+
+/// Returns the guest of the conformance suite in a language that is built.
+fn counter_of(folder: &str, label: &'static str) -> Option<Counter> {
+    let (_, at) = languages().into_iter().find(|(name, _)| name == folder)?;
+    Some(Counter {
+        label,
+        module: ModuleBytes {
+            name: "counter".into(),
+            ..languages::module(&at, "one")
+        },
+        arguments: |number| {
+            let start = number as u64;
+            rmp_serde::to_vec_named(&Args { start }).unwrap()
+        },
+        request: b"\xa3Get",
+        answer: |number| rmp_serde::to_vec(&(number as u64)).unwrap(),
+        memory: languages::MEMORY,
+    })
+}
+
+/// Idle processes in a language with a runtime.
+pub(crate) fn language(scale: Scale, count: u64, folder: &str, label: &'static str) -> Vec<Sample> {
+    let Some(counter) = counter_of(folder, label) else {
+        eprintln!("no guest in {label} to measure: `cargo xtask languages` builds it");
+        return Vec::new();
+    };
+    idle(scale.of(count), &counter)
 }
 
 pub(crate) fn wat(scale: Scale, count: u64) -> Vec<Sample> {
@@ -196,6 +229,7 @@ fn wake(scale: Scale, schedulers: usize, counter: &Counter) -> Vec<Sample> {
 pub(crate) fn start(schedulers: usize, frames: usize, count: u64, counter: &Counter) -> Node {
     let mut config = config(schedulers);
     config.frames = frames;
+    config.limits.memory = counter.memory;
     config.processes = config.processes.max(count as usize + 1_000);
     let node = Node::start(config).unwrap();
     node.deploy(vec![counter.module.clone()], DeployOptions::default())
