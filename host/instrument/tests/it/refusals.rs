@@ -357,6 +357,24 @@ fn bulk_instructions_and_module_initializers_are_bounded() {
     ));
 }
 
+/// Each call within `try_table` may go on at each clause around it.
+#[test]
+fn calls_that_may_be_caught_are_bounded() {
+    let calls = |catches: usize, calls: usize| {
+        let begin = "(block (try_table (catch_all 0) ".repeat(catches);
+        let end = "))".repeat(catches);
+        let code = "(call $f) ".repeat(calls);
+        format!("(module (tag) (func $f) (func $big {begin} {code} {end}))")
+    };
+    let (function, what, count, limit) = too_complex(&calls(99, MAX_BLOCKS as usize / 100 + 1));
+    assert_eq!(function, "function 1 (`big`)");
+    assert!(what.starts_with("blocks"), "{what}");
+    assert!(count > limit && limit == MAX_BLOCKS, "{count}");
+    accepted(&calls(99, MAX_BLOCKS as usize / 100 - 10));
+    // Outside of it they are calls like others.
+    accepted(&calls(0, 5_000));
+}
+
 /// A compiler's memory grows with the product of blocks and of the values that they
 /// pass: 180,000 of these have 2 MB, and took gigabytes.
 #[test]
