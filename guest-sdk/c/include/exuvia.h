@@ -185,7 +185,8 @@ typedef struct exuvia_actor {
     void (*save)(exuvia_writer *state);
     /** Reads what a version with this schema has saved. exuvia_refuse, or an error of exuvia_get_*, refuses the swap. */
     void (*load)(exuvia_message *state, int32_t schema);
-    /** Once per version, before all processes: what it leaves in memory is shared by all and costs none of them. */
+    /** Once per version, before all processes: what it leaves in memory is shared by all and costs none of them. If the start of the module differs between
+     *  processes, it runs in each of them instead (`exuvia check` says so): EXUVIA_SHARED_START says that it need not. */
     void (*warm_up)(void);
     /** Instead of handlers: a loop of your own over exuvia_receive. It returns what `run` returns, see exuvia_run_result. */
     exuvia_run_result (*run)(void);
@@ -193,6 +194,12 @@ typedef struct exuvia_actor {
 
 /** Defines the module. Once, in one file. */
 #define EXUVIA_ACTOR(...) EXUVIA_QUIET_(EXUVIA_C_LINKAGE const exuvia_actor exuvia_main = {__VA_ARGS__};)
+
+/**
+ * The start of the module is the same for all processes, although libraries in it ask for time, random bytes or folders as they start: `EXUVIA_SHARED_START`, once,
+ * in one file. They get a clock that stands, the same bytes always, and no folders; so what they keep of that must do for all processes.
+ */
+#define EXUVIA_SHARED_START EXUVIA_C_LINKAGE __attribute__((export_name("exuvia_shared_start"))) void exuvia_shared_start(void) {}
 #ifdef __clang__
 /* What is left out is NULL, and no mistake. */
 #define EXUVIA_QUIET_(...) \

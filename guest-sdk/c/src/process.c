@@ -179,7 +179,17 @@ static void dispatch(exuvia_message *m) {
     }
 }
 
+/** Whether `.warm_up` has run: in the base, if all processes start alike, or else in each of them. */
+static bool is_warm;
+
+static void warm_up(void) {
+    if (is_warm) return;
+    is_warm = true;
+    if (exuvia_main.warm_up) exuvia_main.warm_up();
+}
+
 EXPORT("run") exuvia_run_result exuvia_export_run(void) {
+    warm_up();
     if (exuvia_main.run) return exuvia_main.run();
     uint8_t buffer[SMALL_MESSAGE];
     exuvia_message m;
@@ -212,6 +222,7 @@ EXPORT("save") int32_t exuvia_export_save(void) {
 EXPORT("load") int32_t exuvia_export_load(int32_t schema, int32_t length) {
     /* Of a process that had not been started: it begins here. */
     if (length == 0) return 0;
+    warm_up();
     if (!exuvia_main.load) {
         exuvia_log_text(EXUVIA_LOG_ERROR, "this actor loads no state: EXUVIA_ACTOR has no `.load`");
         return 1;
@@ -240,5 +251,5 @@ EXPORT("exuvia_schema") int32_t exuvia_export_schema(void) {
 }
 
 EXPORT("warm_up") void exuvia_export_warm_up(void) {
-    if (exuvia_main.warm_up) exuvia_main.warm_up();
+    warm_up();
 }
