@@ -21,6 +21,7 @@ mod live;
 mod mistakes;
 mod operator;
 mod pages;
+mod polyglot;
 mod running;
 mod stalled;
 mod stopping;

@@ -115,7 +115,7 @@ fn crates_that_ask_for_time_and_random_numbers_work() {
 }
 
 /// Set to run all languages: one whose tools are missing is an error then.
-const ALL: &str = "EXUVIA_TEST_LANGUAGES";
+pub(crate) const ALL: &str = "EXUVIA_TEST_LANGUAGES";
 
 /// Whether a command is here and runs.
 fn runs(command: &[&str]) -> bool {
@@ -124,12 +124,13 @@ fn runs(command: &[&str]) -> bool {
 }
 
 /// The tools of a language, as `exuvia doctor` looks for them.
-fn has_tools(lang: &str) -> bool {
+pub(crate) fn has_tools(lang: &str) -> bool {
     let zig = || runs(&["zig", "version"]) || runs(&["python3", "-m", "ziglang", "version"]);
     match lang {
         "c" => zig() || runs(&["clang", "--version"]),
         "zig" => zig(),
         "go" => runs(&["go", "version"]),
+        "rust" => true,
         _ => runs(&["node", "--version"]) && runs(&["npm", "--version"]),
     }
 }
