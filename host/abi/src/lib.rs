@@ -50,6 +50,8 @@ pub mod exports {
     pub const LAYOUT_SECTION: &str = "exuvia.layout";
     /// Name of the custom section that lists the messages a process understands. Optional.
     pub const PROTOCOL_SECTION: &str = "exuvia.protocol";
+    /// Name of the custom section that describes the saved state. Optional.
+    pub const STATE_SECTION: &str = "exuvia.state";
 }
 
 /// Modes of `receive`, which select a message. The low byte is the mode, the rest

@@ -336,6 +336,7 @@ fn limits_and_exports_match() {
     assert_eq!(page, crates);
     assert!(PAGE.contains(exports::LAYOUT_SECTION));
     assert!(PAGE.contains(exports::PROTOCOL_SECTION));
+    assert!(PAGE.contains(exports::STATE_SECTION));
 }
 
 /// Returns the size of the types in a cell, bytes.

@@ -4,6 +4,7 @@ use std::thread::park_timeout;
 use std::time::Duration;
 
 use exuvia_abi::exports;
+use exuvia_contract::{Comparison, compare};
 use exuvia_engine::{
     Artifact, DeadStack, Engine, EngineConfig, LoadError, default_frames, most_mappings,
 };
@@ -33,6 +34,8 @@ pub struct Checked {
     pub load: bool,
     /// Whether it describes the layout of its state.
     pub layout: bool,
+    /// What it saves, and which schemas it takes; `None`: it does not say.
+    pub contract: Option<Contract>,
     /// Why its processes cannot be paged out; empty if they can.
     pub resident_only: Vec<String>,
     /// The WASI functions that it imports.
@@ -41,6 +44,26 @@ pub struct Checked {
     pub start: Start,
     /// What could be better, and how.
     pub warnings: Vec<String>,
+}
+
+/// What a module says of its saved state.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contract {
+    /// The type of the state.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// The schemas that `load` takes.
+    pub loads: String,
+}
+
+/// What a swap from one module to another would do, as far as the two tell.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwapCheck {
+    /// What they say of state and messages.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    /// The WASI functions that only the new code imports.
+    pub new_wasi: Vec<String>,
 }
 
 /// How a process begins, and what it costs before it has done anything.
@@ -64,15 +87,7 @@ pub struct Start {
 /// Everything that is wrong with the module, at least one error; or that this machine cannot run
 /// Wasm.
 pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
-    let node = NodeConfig::default();
-    let config = EngineConfig {
-        memory: node.module_memory,
-        // So the node below need not compile it once more.
-        cache: node.cache,
-        ..EngineConfig::default()
-    };
-    let engine = Engine::new(&config).map_err(|error| vec![error])?;
-    let artifact = engine.check(wasm)?;
+    let artifact = engine().map_err(|error| vec![error])?.check(wasm)?;
     let (save, load) = artifact.hands_over_state();
     let (idle_bytes, idle_failed) = match idle_image(wasm) {
         Ok(bytes) => (Some(bytes), None),
@@ -85,6 +100,14 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
         save,
         load,
         layout: artifact.has_layout(),
+        contract: artifact
+            .state_contract()
+            .ok()
+            .flatten()
+            .map(|state| Contract {
+                ty: state.ty.to_string(),
+                loads: state.taken(),
+            }),
         resident_only: artifact.resident_only().to_vec(),
         wasi: artifact.wasi().map(str::to_owned).collect(),
         start: Start {
@@ -94,6 +117,40 @@ pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
             idle_failed,
         },
         warnings: warnings(&artifact),
+    })
+}
+
+/// Compares the code that runs with the code that would follow it, without a process of either.
+///
+/// # Errors
+///
+/// Everything that is wrong with each of the two, the old one first; or that this machine cannot run
+/// Wasm.
+pub fn check_swap(old: &[u8], new: &[u8]) -> Result<SwapCheck, [Vec<LoadError>; 2]> {
+    let engine = engine().map_err(|error| [vec![error], Vec::new()])?;
+    let (old, new) = match (engine.check(old), engine.check(new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (old, new) => return Err([old, new].map(|loaded| loaded.err().unwrap_or_default())),
+    };
+    let reused = old.reuses_image_in(&new);
+    let known: Vec<&str> = old.wasi().collect();
+    Ok(SwapCheck {
+        comparison: compare(&old.contract(), &new.contract(), reused),
+        new_wasi: (new.wasi())
+            .filter(|function| !known.contains(function))
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
+/// An engine as a node with default settings has it.
+fn engine() -> Result<Engine, LoadError> {
+    let node = NodeConfig::default();
+    Engine::new(&EngineConfig {
+        memory: node.module_memory,
+        // So a node need not compile it once more.
+        cache: node.cache,
+        ..EngineConfig::default()
     })
 }
 
@@ -111,6 +168,13 @@ fn warnings(artifact: &Artifact) -> Vec<String> {
             "it names no functions: backtraces have numbers, and the stack is not known by its name; keep the section `name` (strip debugging information only: `-Wl,--strip-debug`, `strip = \"debuginfo\"`)",
         );
     }
+    if let Err(why) = artifact.state_contract() {
+        warnings.push(format!(
+            "its section `{}` cannot be read, so nothing is known of its state: {why}",
+            exports::STATE_SECTION
+        ));
+    }
+    let mut warn = |text: &str| warnings.push(text.to_owned());
     match artifact.dead_stack() {
         DeadStack::First | DeadStack::Absent => {}
         DeadStack::NotFirst => warn(

@@ -23,7 +23,7 @@ pub use info::{
 };
 pub use limits::{DirInfo, LimitsInfo, WasiInfo};
 pub(crate) use node_info::page_map;
-pub use protocol::{Description, Function, Parameter};
+pub use protocol::Description;
 pub use tree::Branch;
 
 /// The maximum number of messages that an inspection shows.

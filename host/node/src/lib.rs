@@ -32,7 +32,7 @@ mod swap;
 mod upgrade_state;
 
 pub use app::{App, BootOptions, StopReport};
-pub use check::{Checked, Machine, Start, check, machine_info};
+pub use check::{Checked, Contract, Machine, Start, SwapCheck, check, check_swap, machine_info};
 pub use config::{AtStage, NodeConfig, SwapStage};
 pub use error::{
     BootError, CallFailed, NodeError, RestartFailed, SendFailed, SpawnFailed, SwapError,
@@ -40,9 +40,8 @@ pub use error::{
 };
 pub use event::{Event, Events, ExternalEvent, LastMessage, Level, TimedEvent};
 pub use inspect::{
-    Branch, Description, DirInfo, Filter, Function, Inspection, LimitsInfo, LoadedInfo,
-    MessageInfo, ModuleInfo, NodeInfo, Parameter, ProcessInfo, ReleaseInfo, ReleaseModuleInfo,
-    TableInfo, WasiInfo,
+    Branch, Description, DirInfo, Filter, Inspection, LimitsInfo, LoadedInfo, MessageInfo,
+    ModuleInfo, NodeInfo, ProcessInfo, ReleaseInfo, ReleaseModuleInfo, TableInfo, WasiInfo,
 };
 pub use logger::LogRules;
 pub use node::{ExcessMemory, LimitChanges, Node, Reply, SpawnOptions};
@@ -57,6 +56,9 @@ pub use upgrade_state::UpgradeState;
 pub use crate::core::Suspended;
 
 pub use exuvia_abi::{self as abi, Pid};
+pub use exuvia_contract::{
+    Comparison, FieldChange, Function, Loss, MessageChange, Parameter, Refusal, Way,
+};
 pub use exuvia_engine::{
     Direction, Guest, GuestProcess, GuestSystem, HostCaller, LoadError, MemoryLayout,
     Method as PageMapMethod, Traced,

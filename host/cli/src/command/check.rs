@@ -1,4 +1,7 @@
-//! `exuvia check`: checks whether files are modules that a node can load.
+//! `exuvia check`: checks whether files are modules that a node can load, and whether the code in one
+//! could follow the code in another.
+
+mod swap;
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +14,31 @@ use crate::error::CliError;
 use crate::output::{Output, Tone, bytes, clean, count};
 use crate::place;
 
-/// Describe a module, or list what keeps a node from loading it
+/// Describe modules, or compare old code with new
 ///
-/// Needs no node. All errors are listed, not only the first.
+/// Describes each module, or lists all that keeps a node from loading it. Two files are compared
+/// instead: what happens to state and messages if the second one follows the first one, as far as
+/// the files tell. Needs no node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia check counter.wasm
   exuvia check
-  exuvia check --json build/*.wasm | jq .file")]
+  exuvia check running.wasm counter.wasm
+  exuvia check --json counter.wasm | jq .module.schema")]
 pub(crate) struct Arguments {
     /// Module files, or apps: folders with an exuvia.toml [default: the nearest exuvia.toml,
-    /// here or above]
+    /// here or above]. Exactly two files are old code and new code
     #[arg(value_name = "FILE.wasm|APP")]
     files: Vec<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError> {
+    if let [old, new] = &arguments.files[..]
+        && !is_app(old)
+        && !is_app(new)
+    {
+        return swap::run(old, new, output);
+    }
     let mut bad = 0;
     let nearest = [place::app(None)];
     let files = files(match arguments.files.is_empty() {
@@ -45,22 +57,27 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
             }
         }
     }
-    if bad == 0 {
-        return Ok(());
+    match bad {
+        0 => Ok(()),
+        bad => Err(not_loaded(bad, files.len())),
     }
-    let all = files.len();
+}
+
+fn not_loaded(bad: u64, all: usize) -> CliError {
     let files = count(bad, "file", "files");
-    Err(
-        CliError::failed(format!("{files} of {all} cannot be loaded"))
-            .help("guest-sdk/abi.md says what a module needs; an SDK does most of it"),
-    )
+    CliError::failed(format!("{files} of {all} cannot be loaded"))
+        .help("guest-sdk/abi.md says what a module needs; an SDK does most of it")
+}
+
+fn is_app(path: &Path) -> bool {
+    path.is_dir() || path.file_name().is_some_and(|name| name == FILE_NAME)
 }
 
 /// Returns the named files, and for an app the files of its modules.
 fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in named {
-        if path.is_dir() || path.file_name().is_some_and(|name| name == FILE_NAME) {
+        if is_app(path) {
             let manifest = Manifest::load(path)?;
             manifest.check_files()?;
             files.extend(manifest.modules.into_values().map(|module| module.path));
@@ -84,6 +101,13 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), CliError> 
         checked.schema
     ))?;
     output.line(&format!("  state: {}", state(checked)))?;
+    if let Some(contract) = &checked.contract {
+        output.line(&format!(
+            "  saved: {}; `load` takes {}",
+            clean(&contract.ty),
+            clean(&contract.loads)
+        ))?;
+    }
     output.line(&format!("  start: {}", start(&checked.start)))?;
     for why in &checked.resident_only {
         let word = output.paint(Tone::Warning, "resident only");
@@ -94,7 +118,7 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), CliError> 
     }
     for warning in &checked.warnings {
         let word = output.paint(Tone::Warning, "warning");
-        output.line(&format!("  {word}: {warning}"))?;
+        output.line(&format!("  {word}: {}", clean(warning)))?;
     }
     Ok(())
 }
@@ -115,9 +139,9 @@ fn start(start: &Start) -> String {
     }
 }
 
-/// Describes what a module may request of WASI, judging by the functions that it imports. A
-/// standard library imports some that a module never calls.
-fn wasi(functions: &[String]) -> String {
+/// Lists what a module may request of WASI, judging by the functions that it imports. A standard
+/// library imports some that a module never calls.
+fn wants(functions: &[String]) -> Vec<&'static str> {
     let any = |names: &[&str]| {
         functions
             .iter()
@@ -133,6 +157,11 @@ fn wasi(functions: &[String]) -> String {
     if any(&["args_get"]) {
         wants.push("arguments");
     }
+    wants
+}
+
+fn wasi(functions: &[String]) -> String {
+    let wants = wants(functions);
     if wants.is_empty() {
         return "it needs no grants".to_owned();
     }

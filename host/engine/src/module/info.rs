@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::exports;
+use exuvia_contract::{Code, StateContract, functions};
 use exuvia_image::Base;
 use exuvia_image::{Memories, PageMap};
 use exuvia_instrument::{Instrumented, MutableGlobal, ValueType};
@@ -66,6 +67,8 @@ pub struct Artifact {
     pub(crate) schema: i32,
     pub(crate) has_save: bool,
     pub(crate) has_load: bool,
+    /// What it says of its saved state.
+    pub(crate) state: Result<Option<StateContract>, String>,
     /// The size of the module file in bytes.
     pub(crate) file_bytes: usize,
     /// The results of [`Artifact::reuses_image_in`] with this artifact as the newer one, by
@@ -156,6 +159,22 @@ impl Artifact {
     /// Returns what its processes understand: the contents of `exuvia.protocol`.
     pub fn protocol(&self) -> &[u8] {
         &self.plan.analysis.protocol
+    }
+
+    /// Returns what it says of its saved state; `None`: nothing. The error is what is wrong with it.
+    pub fn state_contract(&self) -> Result<Option<StateContract>, String> {
+        self.contract().contract().map(|state| state.cloned())
+    }
+
+    /// Returns what it says of its state and its messages.
+    pub fn contract(&self) -> Code {
+        Code {
+            schema: self.schema,
+            has_save: self.has_save,
+            has_load: self.has_load,
+            state: self.state.clone(),
+            functions: functions(self.protocol()),
+        }
     }
 
     /// Returns the size of the module file in bytes.

@@ -35,6 +35,12 @@ const CRATES: &[Crate] = &[
         reason: "guests and host share it, so it knows nothing",
     },
     Crate {
+        name: "contract",
+        may_use: &["abi"],
+        third_party: true,
+        reason: "what two modules say of a swap is known without code or a node",
+    },
+    Crate {
         name: "process",
         may_use: &["abi"],
         third_party: true,
@@ -66,7 +72,7 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         name: "engine",
-        may_use: &["abi", "process", "code", "instrument", "image"],
+        may_use: &["abi", "contract", "process", "code", "instrument", "image"],
         third_party: true,
         reason: "the one crate that runs Wasm; it must not know who calls it",
     },
@@ -93,6 +99,7 @@ const CRATES: &[Crate] = &[
         may_use: &[
             "manifest",
             "abi",
+            "contract",
             "process",
             "scheduler",
             "code",

@@ -1,0 +1,268 @@
+//! Compares the types of two states: what the old code has saved, and what the new code reads.
+
+use std::fmt;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::types::{Field, Type};
+
+/// What a change of a field costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Nothing: `load` reads it.
+    None,
+    /// `load` has code of its own for the old schema, and reads it as it likes.
+    Converted,
+    /// `load` skips what was saved.
+    Dropped,
+    /// The types cannot be compared.
+    Unknown,
+    /// `load` refuses the state.
+    Refused,
+}
+
+/// How a field of the state differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The field, with those that it is in: `kept[].pid`. Empty: the state as a whole.
+    pub field: String,
+    /// What it costs.
+    pub loss: Loss,
+    change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It had this name.
+    Renamed(String),
+    /// It is this type, and was that.
+    Type { new: String, old: String },
+    /// It could be this variant, which is gone.
+    Variant(String),
+}
+
+impl FieldChange {
+    /// Returns what has changed, in quotes if it is a field.
+    pub(super) fn what(&self) -> String {
+        match self.field.as_str() {
+            "" => "the state".to_owned(),
+            field => format!("`{field}`"),
+        }
+    }
+}
+
+impl fmt::Display for FieldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what())?;
+        let convert = "raise the schema and convert it in `load`";
+        match (&self.change, self.loss) {
+            (Change::Added, Loss::Refused) => write!(
+                f,
+                " is new and has no default: give it one, or raise the schema and convert the old state in `load`"
+            ),
+            (Change::Added, Loss::Converted) => f.write_str(" is new: `load` makes it"),
+            (Change::Added, _) => f.write_str(" is new, and begins with its default"),
+            (Change::Removed, Loss::Converted) => {
+                f.write_str(" is gone: `load` converts it, or drops it")
+            }
+            (Change::Removed, _) => write!(
+                f,
+                " is gone: what it holds is dropped; if it is still wanted, {convert}"
+            ),
+            (Change::Renamed(old), _) => {
+                write!(f, " was `{old}`, under which `load` finds it")
+            }
+            (Change::Type { new, old }, Loss::Converted) => {
+                write!(f, " is {new} and was {old}: `load` converts it")
+            }
+            (Change::Type { new, old }, Loss::Refused) => {
+                write!(f, " is {new} and was {old}: {convert}")
+            }
+            (Change::Type { new, old }, Loss::Unknown) => write!(
+                f,
+                " is {new} and was {old}, which cannot be compared: unless both are saved in the same way, {convert}"
+            ),
+            (Change::Type { new, old }, _) => write!(f, " is {new} and was {old}, which it reads"),
+            (Change::Variant(variant), Loss::Converted) => write!(
+                f,
+                " could be `{variant}`, which is gone: `load` converts it"
+            ),
+            (Change::Variant(variant), _) => write!(
+                f,
+                " could be `{variant}`, which the new code does not know: keep it, or {convert}"
+            ),
+        }
+    }
+}
+
+impl Serialize for FieldChange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_struct("FieldChange", 3)?;
+        map.serialize_field("field", &self.field)?;
+        map.serialize_field("loss", &self.loss)?;
+        map.serialize_field("text", &self.to_string())?;
+        map.end()
+    }
+}
+
+/// Returns how `new` differs from `old`. `converted`: by code of its own, `load` makes the one of the other.
+pub(super) fn changes(old: &Type, new: &Type, converted: bool) -> Vec<FieldChange> {
+    let mut differences = Differences {
+        found: Vec::new(),
+        converted,
+    };
+    differences.of("", old, new);
+    differences.found
+}
+
+/// Returns what it costs to read `old` as `new` by the names of its fields: the worst of all changes.
+pub(super) fn worst(old: &Type, new: &Type) -> Loss {
+    let found = changes(old, new, false);
+    let mut losses = found.iter().map(|change| change.loss);
+    let any = |loss| losses.clone().any(|other| other == loss);
+    match () {
+        () if any(Loss::Refused) => Loss::Refused,
+        () if any(Loss::Unknown) => Loss::Unknown,
+        () => losses.next().unwrap_or(Loss::None),
+    }
+}
+
+struct Differences {
+    found: Vec<FieldChange>,
+    converted: bool,
+}
+
+impl Differences {
+    fn push(&mut self, field: &str, loss: Loss, change: Change) {
+        let is_read = loss == Loss::None && matches!(change, Change::Renamed(_));
+        self.found.push(FieldChange {
+            field: field.to_owned(),
+            loss: match self.converted && !is_read {
+                true => Loss::Converted,
+                false => loss,
+            },
+            change,
+        });
+    }
+
+    fn of(&mut self, path: &str, old: &Type, new: &Type) {
+        if old == new {
+            return;
+        }
+        match (old, new) {
+            (Type::Option(old), Type::Option(new)) => self.of(path, old, new),
+            (Type::List(old), Type::List(new)) => self.of(&format!("{path}[]"), old, new),
+            (Type::Map(old_key, old), Type::Map(new_key, new))
+                if worst(old_key, new_key) == Loss::None =>
+            {
+                self.of(&format!("{path}[]"), old, new);
+            }
+            (Type::Tuple(olds), Type::Tuple(news)) if olds.len() == news.len() => {
+                for (index, (old, new)) in olds.iter().zip(news).enumerate() {
+                    self.of(&inside(path, &index.to_string()), old, new);
+                }
+            }
+            (Type::Record(olds), Type::Record(news)) => self.fields(path, olds, news),
+            (Type::Enum(olds), Type::Enum(news)) => {
+                for old in olds {
+                    let found = news.iter().find(|new| new.name == old.name);
+                    match (&old.content, found.map(|new| &new.content)) {
+                        (_, None) => {
+                            self.push(path, Loss::Refused, Change::Variant(old.name.clone()));
+                        }
+                        (None, Some(None)) => {}
+                        (Some(old_content), Some(Some(new_content))) => {
+                            self.of(&inside(path, &old.name), old_content, new_content);
+                        }
+                        (old_content, Some(new_content)) => {
+                            let shown = |content: &Option<Type>| match content {
+                                None => "a name alone".to_owned(),
+                                Some(ty) => ty.to_string(),
+                            };
+                            let change = Change::Type {
+                                new: shown(new_content),
+                                old: shown(old_content),
+                            };
+                            self.push(&inside(path, &old.name), Loss::Refused, change);
+                        }
+                    }
+                }
+            }
+            _ => {
+                let loss = read_as(old, new);
+                let change = Change::Type {
+                    new: new.to_string(),
+                    old: old.to_string(),
+                };
+                self.push(path, loss, change);
+            }
+        }
+    }
+
+    fn fields(&mut self, path: &str, olds: &[Field], news: &[Field]) {
+        for new in news {
+            let inner = inside(path, &new.name);
+            // Its own name comes first.
+            let same = olds.iter().find(|old| old.name == new.name);
+            let found = same.or_else(|| olds.iter().find(|old| new.is_found_as(&old.name)));
+            match found {
+                Some(old) => {
+                    if old.name != new.name {
+                        self.push(&inner, Loss::None, Change::Renamed(old.name.clone()));
+                    }
+                    self.of(&inner, &old.ty, &new.ty);
+                }
+                None if new.may_be_missing() => self.push(&inner, Loss::None, Change::Added),
+                None => self.push(&inner, Loss::Refused, Change::Added),
+            }
+        }
+        for old in olds {
+            if !news.iter().any(|new| new.is_found_as(&old.name)) {
+                self.push(&inside(path, &old.name), Loss::Dropped, Change::Removed);
+            }
+        }
+    }
+}
+
+fn inside(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    }
+}
+
+/// Returns what it costs to read a value of one type as one of another, which is not of the same
+/// form.
+fn read_as(old: &Type, new: &Type) -> Loss {
+    let all = |types: &mut dyn Iterator<Item = &Type>, new: &Type| {
+        let losses: Vec<Loss> = types.map(|old| worst(old, new)).collect();
+        match () {
+            () if losses.contains(&Loss::Refused) => Loss::Refused,
+            () if losses.contains(&Loss::Unknown) => Loss::Unknown,
+            () => Loss::None,
+        }
+    };
+    match (old, new) {
+        // Every reader takes any width, and a whole number where a float is wanted.
+        (_, Type::Any) | (Type::Int, Type::Float) | (Type::Nil, Type::Option(_)) => Loss::None,
+        (Type::Text | Type::Pid, Type::Bytes) => Loss::None,
+        (Type::List(of), Type::Bytes) if **of == Type::Int => Loss::None,
+        (Type::Any | Type::Other(_), _) | (_, Type::Other(_)) => Loss::Unknown,
+        (Type::Bytes, Type::Pid) => Loss::Unknown,
+        (Type::Option(_), _) => Loss::Refused,
+        (old, Type::Option(new)) => worst(old, new),
+        (Type::Tuple(olds), Type::List(new)) => all(&mut olds.iter(), new),
+        (Type::List(_), Type::Tuple(_)) => Loss::Unknown,
+        (Type::Record(olds), Type::Map(key, new)) if worst(&Type::Text, key) == Loss::None => {
+            all(&mut olds.iter().map(|field| &field.ty), new)
+        }
+        (Type::Map(..), Type::Record(_)) => Loss::Unknown,
+        _ => Loss::Refused,
+    }
+}
