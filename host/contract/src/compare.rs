@@ -266,7 +266,10 @@ fn way(old: &Code, new: &Code, reuses: bool) -> Way {
             return Way::Refused { reasons };
         }
         if let Some(change) = others.iter().find(|change| change.loss == Loss::Unknown) {
-            return undecided(&format!("the types of {} cannot be compared", change.what()));
+            return undecided(&format!(
+                "the types of {} cannot be compared",
+                change.what()
+            ));
         }
     }
     Way::Migrated { from, to, by_name }

@@ -1,13 +1,11 @@
 //! The state that a module saves, and what its `load` takes: its section `exuvia.state`.
 
-use std::fmt;
-
 use exuvia_abi::exports::STATE_SECTION;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::section::{SECTION_BYTES, section};
-use crate::types::{Field, Type};
+use crate::types::Type;
 
 /// What a module says of its saved state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,26 +29,14 @@ pub enum Loads {
     Any,
 }
 
-/// A line of the section: what is the same for all fields.
+/// The section.
 #[derive(Deserialize)]
-struct HeadLine {
+struct Written {
     schema: i32,
-    #[serde(default)]
-    loads: Option<Value>,
-    #[serde(rename = "type")]
-    ty: Option<String>,
-}
-
-/// A line of the section for a field.
-#[derive(Deserialize)]
-struct FieldLine {
-    name: String,
     #[serde(rename = "type")]
     ty: String,
     #[serde(default)]
-    default: bool,
-    #[serde(default)]
-    aliases: Vec<String>,
+    loads: Option<Value>,
 }
 
 impl StateContract {
@@ -71,53 +57,26 @@ impl StateContract {
     ///
     /// # Errors
     ///
-    /// Returns what is wrong, and in which line.
+    /// Returns what is wrong, and where.
     pub fn parse(section: &[u8]) -> Result<Option<StateContract>, String> {
         let text = std::str::from_utf8(section).map_err(|error| error.to_string())?;
-        let mut head: Option<HeadLine> = None;
-        let mut fields: Vec<Field> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let at = |error: &dyn fmt::Display| format!("line {}: {error}", index + 1);
-            let line: Value = serde_json::from_str(line).map_err(|error| at(&error))?;
-            if !line.is_object() {
-                return Err(at(&"expected an object, as in {\"schema\": 1}"));
-            }
-            if line.get("name").is_some() {
-                let line: FieldLine = serde_json::from_value(line).map_err(|error| at(&error))?;
-                let field = line.field().map_err(|error| at(&error))?;
-                if fields.iter().any(|other| other.name == field.name) {
-                    return Err(at(&format!("the field `{}` is there twice", field.name)));
-                }
-                fields.push(field);
-            } else if head.is_some() {
-                return Err(at(&"a second line without a name: there is one `schema`"));
-            } else {
-                head = Some(serde_json::from_value(line).map_err(|error| at(&error))?);
-            }
+        if text.trim().is_empty() {
+            return Ok(None);
         }
-        let Some(head) = head else {
-            return match fields.is_empty() {
-                true => Ok(None),
-                false => Err("the line with the `schema` is missing".to_owned()),
-            };
-        };
-        let ty = match head.ty {
-            None => Type::Record(fields),
-            Some(_) if !fields.is_empty() => {
-                return Err("it has a `type` and fields: one of the two".to_owned());
-            }
-            Some(text) => Type::parse(&text).map_err(|error| format!("`type`: {error}"))?,
-        };
-        let loads = head.loads.map_or(Ok(Loads::Listed(Vec::new())), |loads| {
+        if !text.trim_start().starts_with('{') {
+            return Err(
+                "expected an object, as in {\"schema\": 1, \"type\": \"{count: int}\"}".to_owned(),
+            );
+        }
+        let written: Written = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let ty = Type::parse(&written.ty).map_err(|error| format!("`type`: {error}"))?;
+        let loads = written.loads.map_or(Ok(Loads::Listed(Vec::new())), |loads| {
             read_loads(&loads).ok_or_else(|| {
                 format!("`loads` is {loads}: expected a list of schemas and of pairs (the first and the last of a range), \"fields\" or \"any\"")
             })
         })?;
         Ok(Some(StateContract {
-            schema: head.schema,
+            schema: written.schema,
             loads,
             ty,
         }))
@@ -192,18 +151,6 @@ fn read_range(value: &Value) -> Option<(i32, i32)> {
     }
 }
 
-impl FieldLine {
-    fn field(self) -> Result<Field, String> {
-        let ty = Type::parse(&self.ty).map_err(|error| format!("`{}`: {error}", self.name))?;
-        Ok(Field {
-            name: self.name,
-            aliases: self.aliases,
-            ty,
-            default: self.default,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Loads, StateContract};
@@ -214,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_in_any_order() {
+    fn a_state_has_a_schema_a_type_and_what_load_takes() {
         let state = parsed(
-            "{\"name\":\"count\",\"type\":\"int\",\"later\":1}\n\n{\"schema\":2,\"loads\":[1,[4,6]]}\n{\"name\":\"step\",\"type\":\"int\",\"default\":true,\"aliases\":[\"by\"]}",
+            "{\"schema\": 2, \"loads\": [1, [4, 6]], \"later\": 1,\n\"type\": \"{count: int, step|by?: int}\"}\n",
         );
         assert_eq!(state.ty.to_string(), "{count: int, step|by?: int}");
         assert_eq!(state.loads, Loads::Listed(vec![(1, 1), (4, 6)]));
@@ -229,49 +176,41 @@ mod tests {
 
     #[test]
     fn what_load_takes_may_be_a_word_or_left_out() {
-        let own = parsed("{\"schema\":3}");
+        let own = parsed("{\"schema\":3,\"type\":\"{}\"}");
         assert_eq!((own.takes(3), own.takes(2)), (Some(true), Some(false)));
         assert_eq!(own.taken(), "schema 3");
         assert_eq!(own.ty, Type::Record(Vec::new()));
         let fields = parsed("{\"schema\":3,\"loads\":\"fields\",\"type\":\"Tuple<int>\"}");
         assert!(fields.reads_by_name(2));
-        assert_eq!(fields.ty.to_string(), "Tuple<int>");
-        let any = parsed("{\"schema\":3,\"loads\":\"any\"}");
+        let any = parsed("{\"schema\":3,\"loads\":\"any\",\"type\":\"{}\"}");
         assert_eq!((any.takes(2), any.reads_by_name(2)), (None, false));
+        assert_eq!(any.taken(), "every schema");
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn what_is_wrong_is_said() {
         for (text, part) in [
-            ("{\"schema\":1}\nnothing", "line 2: "),
+            ("nothing", "expected an object"),
+            ("[1, \"int\"]", "expected an object"),
+            ("{\"schema\":1}", "missing field `type`"),
+            ("{\"type\":\"int\"}", "missing field `schema`"),
+            ("{\"schema\":\"one\",\"type\":\"int\"}", "line 1 column 15"),
             (
-                "{\"schema\":1}\n{\"name\":\"a\"}",
-                "line 2: missing field `type`",
+                "{\"schema\":1,\"type\":\"{a: i64}\"}",
+                "`type`: there is no type `i64`",
+            ),
+            ("{\"schema\":1,\"type\":\"int\"} {}", "trailing characters"),
+            (
+                "{\"schema\":1,\"type\":\"int\",\"loads\":\"all\"}",
+                "`loads` is \"all\": expected",
             ),
             (
-                "{\"schema\":1}\n{\"name\":\"a\",\"type\":\"i64\"}",
-                "line 2: `a`: there is no type `i64`",
-            ),
-            ("{\"schema\":1}\n{\"schema\":2}", "line 2: a second line"),
-            ("{\"schema\":\"one\"}", "line 1: invalid type"),
-            ("[1]", "line 1: expected an object"),
-            (
-                "{\"schema\":1,\"loads\":[[1]]}",
+                "{\"schema\":1,\"type\":\"int\",\"loads\":[[1]]}",
                 "`loads` is [[1]]: expected",
             ),
             (
-                "{\"schema\":1,\"loads\":[1.5]}",
+                "{\"schema\":1,\"type\":\"int\",\"loads\":[1.5]}",
                 "`loads` is [1.5]: expected",
-            ),
-            ("{\"name\":\"a\",\"type\":\"int\"}", "`schema` is missing"),
-            ("{\"schema\":1,\"loads\":\"all\"}", "`loads` is \"all\""),
-            (
-                "{\"schema\":1,\"type\":\"int\"}\n{\"name\":\"a\",\"type\":\"int\"}",
-                "one of the two",
-            ),
-            (
-                "{\"schema\":1}\n{\"name\":\"a\",\"type\":\"int\"}\n{\"name\":\"a\",\"type\":\"int\"}",
-                "line 3: the field `a` is there twice",
             ),
         ] {
             let error = StateContract::parse(text.as_bytes()).unwrap_err();

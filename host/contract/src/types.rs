@@ -73,8 +73,17 @@ impl Field {
 pub struct Variant {
     /// Its name.
     pub name: String,
+    /// Other names under which `load` finds it.
+    pub aliases: Vec<String>,
     /// What it contains; `None`: it is its name alone.
     pub content: Option<Type>,
+}
+
+impl Variant {
+    /// Returns whether `load` finds it under this name.
+    pub fn is_found_as(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
 }
 
 impl Type {
@@ -114,19 +123,19 @@ impl fmt::Display for Type {
             }
             Type::Enum(variants) => {
                 f.write_str("Enum<")?;
-                separated(f, variants, |f, variant| match &variant.content {
-                    None => f.write_str(&variant.name),
-                    Some(content) => write!(f, "{}: {content}", variant.name),
+                separated(f, variants, |f, variant| {
+                    names(f, &variant.name, &variant.aliases)?;
+                    match &variant.content {
+                        None => Ok(()),
+                        Some(content) => write!(f, ": {content}"),
+                    }
                 })?;
                 f.write_str(">")
             }
             Type::Record(fields) => {
                 f.write_str("{")?;
                 separated(f, fields, |f, field| {
-                    f.write_str(&field.name)?;
-                    for alias in &field.aliases {
-                        write!(f, "|{alias}")?;
-                    }
+                    names(f, &field.name, &field.aliases)?;
                     let missing = if field.default { "?" } else { "" };
                     write!(f, "{missing}: {}", field.ty)
                 })?;
@@ -135,6 +144,11 @@ impl fmt::Display for Type {
             Type::Other(name) => write!(f, "'{name}'"),
         }
     }
+}
+
+fn names(f: &mut fmt::Formatter<'_>, name: &str, aliases: &[String]) -> fmt::Result {
+    f.write_str(name)?;
+    aliases.iter().try_for_each(|alias| write!(f, "|{alias}"))
 }
 
 fn separated<T>(
@@ -277,12 +291,18 @@ impl<'a> Parser<'a> {
         Ok(parts)
     }
 
-    fn field(&mut self, depth: usize) -> Result<Field, String> {
+    /// Takes a name, and its aliases.
+    fn names(&mut self) -> Result<(String, Vec<String>), String> {
         let name = self.name()?.to_owned();
         let mut aliases = Vec::new();
         while self.takes('|') {
             aliases.push(self.name()?.to_owned());
         }
+        Ok((name, aliases))
+    }
+
+    fn field(&mut self, depth: usize) -> Result<Field, String> {
+        let (name, aliases) = self.names()?;
         let default = self.takes('?');
         self.expect(':')?;
         let ty = self.ty(depth)?;
@@ -295,12 +315,16 @@ impl<'a> Parser<'a> {
     }
 
     fn variant(&mut self, depth: usize) -> Result<Variant, String> {
-        let name = self.name()?.to_owned();
+        let (name, aliases) = self.names()?;
         let content = match self.takes(':') {
             true => Some(self.ty(depth)?),
             false => None,
         };
-        Ok(Variant { name, content })
+        Ok(Variant {
+            name,
+            aliases,
+            content,
+        })
     }
 }
 
@@ -318,7 +342,7 @@ mod tests {
             "int",
             "Option<List<text>>",
             "Map<text, Tuple<int, float>>",
-            "Enum<Idle, Busy: int, Moved: {x: int, y|z?: nil}>",
+            "Enum<Idle|Still, Busy: int, Moved: {x: int, y|z?: nil}>",
             "{pid: pid, reference: int}",
             "{}",
             "Tuple<>",

@@ -41,8 +41,16 @@ fn types() -> impl Strategy<Value = Type> {
             ty,
             default,
         });
-        let variant = (name(), prop::option::of(inner.clone()));
-        let variant = variant.prop_map(|(name, content)| Variant { name, content });
+        let variant = (
+            name(),
+            prop::collection::vec(name(), 0..2),
+            prop::option::of(inner.clone()),
+        );
+        let variant = variant.prop_map(|(name, aliases, content)| Variant {
+            name,
+            aliases,
+            content,
+        });
         prop_oneof![
             boxed.clone().prop_map(Type::Option),
             boxed.clone().prop_map(Type::List),
@@ -97,7 +105,7 @@ proptest! {
 
     #[test]
     fn almost_a_section_is_an_error_or_a_contract(
-        text in r#"(\{"(schema|name|type|loads|default|aliases)":("?[a-zA-Z<>{},:?|']{0,12}"?|[0-9\[\],]{0,6}|true)(,"(schema|type|loads)":("[a-z]{0,6}"|[0-9]{1,12}))?\}\n?){0,4}"#,
+        text in r#"\{("(schema|type|loads)":("[a-zA-Z<>{},:?|']{0,12}"|"\{[a-c]\??: (int|text|List<int>)\}"|[0-9\[\],]{0,6}|true),?){0,4}\}"#,
         protocol in r#"(\{"name":"[a-c]"(,"reply":"[\[\]A-Za-z<>]{0,9}")?(,"parameters":\[\{"name":"x","type":"[\[\]<>A-Za-z]{0,12}"\}\])?\}\n){0,4}"#,
     ) {
         let one = code(StateContract::parse(text.as_bytes()), protocol.as_bytes());

@@ -15,7 +15,7 @@ fn code(state: &str, protocol: &str) -> Code {
     }
 }
 
-/// A state of a schema with one line for each field: `name: type`, or `name?: type` with a default.
+/// A module that saves and loads a state of this type.
 fn state(head: &str, ty: &str) -> Code {
     code(&format!("{{{head}, \"type\": \"{ty}\"}}"), "")
 }
@@ -129,6 +129,7 @@ fn what_a_reader_takes_is_no_change_that_refuses() {
         ("{a: {b: int}}", "{a: Map<text, float>}"),
         ("{a: Map<text, int>}", "{a: Map<any, any>}"),
         ("{a: Enum<On>}", "{a: Enum<Off, On>}"),
+        ("{a: Enum<On>}", "{a: Enum<Up|On>}"),
         ("{}", "{a?: int, b: Option<text>}"),
         ("{a: int}", "{b|a: int}"),
         ("{a: int, b: text}", "{a: int}"),

@@ -171,7 +171,7 @@ impl Differences {
             (Type::Record(olds), Type::Record(news)) => self.fields(path, olds, news),
             (Type::Enum(olds), Type::Enum(news)) => {
                 for old in olds {
-                    let found = news.iter().find(|new| new.name == old.name);
+                    let found = news.iter().find(|new| new.is_found_as(&old.name));
                     match (&old.content, found.map(|new| &new.content)) {
                         (_, None) => {
                             self.push(path, Loss::Refused, Change::Variant(old.name.clone()));
