@@ -97,6 +97,7 @@ mod process;
 mod receive;
 #[doc(hidden)]
 pub mod runtime;
+pub mod saved;
 pub mod socket;
 mod spawn;
 pub mod state;
@@ -267,7 +268,7 @@ pub use exuvia_macros::http;
 /// the reply the number. Old processes reject a new function; a new parameter should be an
 /// `Option`, which old clients leave out.
 pub use exuvia_macros::protocol;
-pub use exuvia_macros::{Layout, actor};
+pub use exuvia_macros::{Layout, Saved, actor};
 pub use grants::Grants;
 pub use group::Group;
 pub use layout::Layout;
@@ -282,6 +283,7 @@ pub use process::{
     sleep, start_supervisor, trap_exit, unregister, upgrades, whereis,
 };
 pub use receive::{Match, Nothing, Wait, receive, receive_or_upgrade};
+pub use saved::Saved;
 #[doc(hidden)]
 pub use serde as __serde;
 pub use spawn::{Child, Spawn, spawn, spawn_self};
@@ -298,7 +300,7 @@ pub use task::{After, Answer, after, join_all};
 pub mod prelude {
     pub use crate::{
         Actor, Address, Bytes, Caller, Context, Error, Group, Info, Layout, Pending, Pid, Reason,
-        Table, Wait,
+        Saved, Table, Wait,
     };
     pub use serde::{Deserialize, Serialize};
 }

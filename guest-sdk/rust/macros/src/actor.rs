@@ -3,13 +3,54 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
-use syn::{Error, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt, Path, Token, parse_quote};
+use syn::punctuated::Punctuated;
+use syn::{
+    Error, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt, Path, Token, bracketed, parse_quote,
+};
 
 struct Arguments {
     schema: LitInt,
     layout: bool,
     http: bool,
     protocol: Option<Path>,
+    loads: Option<Loads>,
+}
+
+/// The schemas that `migrate` converts, as the section `exuvia.state` has them.
+struct Loads {
+    json: String,
+    span: Span,
+}
+
+impl Parse for Loads {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Loads> {
+        let span = input.span();
+        let list;
+        bracketed!(list in input);
+        let ranges = Punctuated::<Range, Token![,]>::parse_terminated(&list)?;
+        let ranges: Vec<String> = (ranges.iter())
+            .map(|Range(first, last)| match last {
+                None => first.to_string(),
+                Some(last) => format!("[{first}, {last}]"),
+            })
+            .collect();
+        let json = format!("[{}]", ranges.join(", "));
+        Ok(Loads { json, span })
+    }
+}
+
+/// A schema, or the first and the last of several.
+struct Range(i32, Option<i32>);
+
+impl Parse for Range {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Range> {
+        let first = input.parse::<LitInt>()?.base10_parse()?;
+        if !input.peek(Token![..=]) {
+            return Ok(Range(first, None));
+        }
+        input.parse::<Token![..=]>()?;
+        Ok(Range(first, Some(input.parse::<LitInt>()?.base10_parse()?)))
+    }
 }
 
 impl Parse for Arguments {
@@ -18,6 +59,7 @@ impl Parse for Arguments {
         let mut layout = false;
         let mut http = false;
         let mut protocol = None;
+        let mut loads = None;
         while !input.is_empty() {
             let name: Ident = input.parse()?;
             if name == "schema" {
@@ -32,10 +74,13 @@ impl Parse for Arguments {
             } else if name == "protocol" {
                 input.parse::<Token![=]>()?;
                 protocol = Some(input.parse::<Path>()?);
+            } else if name == "loads" {
+                input.parse::<Token![=]>()?;
+                loads = Some(input.parse::<Loads>()?);
             } else {
                 return Err(Error::new(
                     name.span(),
-                    "expected `schema = <number>`, `layout`, `http` or `protocol = <trait>`",
+                    "expected `schema = <number>`, `layout`, `http`, `protocol = <trait>` or `loads = [<schema>]`",
                 ));
             }
             if !input.is_empty() {
@@ -53,6 +98,7 @@ impl Parse for Arguments {
             layout,
             http,
             protocol,
+            loads,
         })
     }
 }
@@ -63,6 +109,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
         layout,
         http,
         protocol,
+        loads,
     } = syn::parse2(arguments)?;
     let mut item: ItemImpl = syn::parse2(item)?;
     if let Some(protocol) = &protocol {
@@ -72,6 +119,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
         serve(&mut item)?;
     }
     check(&item)?;
+    let loads = taken(&item, loads)?;
     rename_async(&mut item)?;
     complete(&mut item);
     let actor = &item.self_ty;
@@ -82,7 +130,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     });
     Ok(quote! {
         #item
-        ::exuvia::__actor!(#actor, #schema #layout);
+        ::exuvia::__actor!(#actor, #schema, #loads #layout);
         #described
     })
 }
@@ -117,6 +165,19 @@ fn check(item: &ItemImpl) -> syn::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns what `load` takes, as the section `exuvia.state` has it.
+fn taken(item: &ItemImpl, loads: Option<Loads>) -> syn::Result<String> {
+    match (function(item, "migrate"), loads) {
+        (Some(_), Some(loads)) => Ok(loads.json),
+        (Some(_), None) => Ok("\"any\"".to_owned()),
+        (None, None) => Ok("\"fields\"".to_owned()),
+        (None, Some(loads)) => Err(Error::new(
+            loads.span,
+            "`loads` says which schemas `fn migrate` converts, and there is none: without it, the state of every schema is read by the names of its fields",
+        )),
+    }
 }
 
 /// Returns the path of an item generated from a protocol: its name with a suffix.
@@ -347,7 +408,24 @@ mod tests {
         assert!(expanded.contains("type Args = u8"));
         assert!(!expanded.contains("type Args = ()"));
         assert!(expanded.contains("type Request = :: exuvia :: Never"));
-        assert!(expanded.contains(":: exuvia :: __actor ! (Thing , 3 , layout)"));
+        assert!(
+            expanded.contains(":: exuvia :: __actor ! (Thing , 3 , \"\\\"fields\\\"\" , layout)"),
+            "{expanded}"
+        );
+    }
+
+    #[test]
+    fn what_migrate_takes_is_said_or_not_known() {
+        let migrating = quote!(impl Actor for Thing { fn migrate() {} });
+        for (arguments, json) in [
+            (quote!(schema = 9, loads = [1, 3..=5]), "[1, [3, 5]]"),
+            (quote!(schema = 9, loads = []), "[]"),
+            (quote!(schema = 9), "\\\"any\\\""),
+        ] {
+            let expanded = expand(arguments, migrating.clone()).unwrap().to_string();
+            let call = format!(":: exuvia :: __actor ! (Thing , 9 , \"{json}\")");
+            assert!(expanded.contains(&call), "{call}: {expanded}");
+        }
     }
 
     #[test]
@@ -359,6 +437,12 @@ mod tests {
         assert!(error.to_string().contains("schema = 1"));
         let error = expand(quote!(scheme = 1), item).unwrap_err();
         assert!(error.to_string().contains("expected `schema"));
+        let error = expand(
+            quote!(schema = 2, loads = [1]),
+            quote!(impl Actor for Thing {}),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("`fn migrate`"), "{error}");
         let own = quote! { impl Actor for Thing { fn handle_http(&mut self) {} } };
         let error = expand(quote!(schema = 1, http), own).unwrap_err();
         assert!(error.to_string().contains("omit one of the two"));

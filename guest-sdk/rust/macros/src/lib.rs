@@ -1,4 +1,4 @@
-//! The attributes `#[exuvia::actor]`, `#[exuvia::http]` and `#[exuvia::protocol]`, and the derive `Layout`. Use
+//! The attributes `#[exuvia::actor]`, `#[exuvia::http]` and `#[exuvia::protocol]`, and the derives `Layout` and `Saved`. Use
 //! them through the crate `exuvia`, which documents them beside what they expand to.
 #![forbid(unsafe_code)]
 
@@ -6,6 +6,7 @@ mod actor;
 mod http;
 mod layout;
 mod protocol;
+mod saved;
 
 use proc_macro::TokenStream;
 
@@ -21,6 +22,9 @@ use proc_macro::TokenStream;
 /// - `layout`: the state derives `Layout`, and a version with the same fingerprint may reuse a
 ///   process's memory without `save` and `load`. See `exuvia::Layout` for what that promises.
 ///   Optional.
+/// - `loads = [1, 3..=5]`: the schemas of other versions whose state `migrate` converts. Without it,
+///   only `migrate` itself knows. Without `migrate`, the state of every schema is read by the names of
+///   its fields. `exuvia check OLD NEW` uses it, for a state that derives `Saved`. Optional.
 ///
 /// A module has one actor.
 #[proc_macro_attribute]
@@ -51,6 +55,14 @@ pub fn protocol(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Layout)]
 pub fn layout(item: TokenStream) -> TokenStream {
     layout::expand(item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Derives how serde saves a type. See `exuvia::Saved`.
+#[proc_macro_derive(Saved)]
+pub fn saved(item: TokenStream) -> TokenStream {
+    saved::expand(item.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

@@ -15,6 +15,7 @@ use quote::quote;
 use syn::{Error, ItemTrait, ReturnType, TraitItem, Type, parse_quote};
 
 use client::client;
+pub(crate) use description::written;
 use function::read;
 use messages::{enumeration, request_enumerations};
 

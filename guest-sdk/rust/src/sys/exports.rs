@@ -110,8 +110,19 @@ macro_rules! __describe {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __actor {
-    ($actor:ty, $schema:expr $(, $layout:ident)?) => {
+    ($actor:ty, $schema:expr, $loads:literal $(, $layout:ident)?) => {
         const _: () = {
+            // Nothing if the state does not derive `Saved`.
+            #[cfg(target_arch = "wasm32")]
+            const SAVED: $crate::saved::TypeText = {
+                use $crate::saved::Foreign as _;
+                $crate::saved::section($schema, $loads, <$crate::saved::Asked<$actor>>::TYPE)
+            };
+            #[cfg(target_arch = "wasm32")]
+            #[used]
+            #[unsafe(link_section = "exuvia.state")]
+            static DESCRIPTION: [u8; SAVED.as_str().len()] = $crate::layout::bytes(SAVED.as_str());
+
             #[cfg(target_arch = "wasm32")]
             static STATE: $crate::sys::StateCell<$actor> =
                 $crate::sys::StateCell(::std::cell::RefCell::new($crate::__Slot::new()));

@@ -71,7 +71,7 @@ fn json(text: &str) -> String {
 }
 
 /// Formats a type as it is usually written.
-fn written(ty: &Type) -> String {
+pub(crate) fn written(ty: &Type) -> String {
     let text = quote!(#ty).to_string();
     let spaced = [
         " :: ", " < ", " <", "< ", " >", " ,", "( ", " )", "[ ", " ]", " ;",
