@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 command -v node >/dev/null || { echo "node is missing: apt-get install nodejs npm" >&2; exit 69; }
 [ -d node_modules/assemblyscript ] || { command -v npm >/dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 69; }; npm install --no-fund --no-audit --silent; }
 build() { # name, version, reply, schema
-  node bin/exuvia-as.mjs build conformance/one.ts --out "$out/$1.wasm" --use VERSION="$2" --use REPLY="$3" --use SCHEMA="$4"
+  node bin/exuvia-as.mjs build conformance/one.ts --out "$out/$1.wasm" --use VERSION="$2" --use REPLY="$3" --use SCHEMA="$4" --state "conformance/state-$4.json"
 }
 build one 1 1 1
 build same 1 101 1

@@ -26,6 +26,8 @@ type actor struct {
 	start    func(ctx *Context, arguments *msgpack.Decoder) error
 	save     func() ([]byte, error)
 	load     func(from int32, state []byte) error
+	migrates bool    // load is of Migrate
+	loads    []int32 // the schemas that it says it takes
 	loop     func(ctx *Context) Result
 	handlers map[string]handler
 	names    []string
@@ -91,9 +93,11 @@ func Actor[S, A any](schema int32, start func(ctx *Context, arguments A) (*S, er
 }
 
 // Migrate sets what makes the state from one that other code has saved, with another schema or the same. [Read] reads it
-// by the names of the fields. An error refuses the state, and its text is what the operator reads.
-func Migrate[S any](migrate func(from int32, saved []byte) (*S, error)) {
+// by the names of the fields. An error refuses the state, and its text is what the operator reads. The schemas of other
+// versions that it takes may be listed: `exuvia check OLD NEW` then knows.
+func Migrate[S any](migrate func(from int32, saved []byte) (*S, error), loads ...int32) {
 	same[S]()
+	me.migrates, me.loads = true, loads
 	me.load = func(from int32, encoded []byte) error {
 		state, err := migrate(from, encoded)
 		if err == nil && state == nil {

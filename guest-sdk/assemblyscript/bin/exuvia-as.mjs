@@ -8,11 +8,12 @@ import { parseArgs } from "node:util";
 import { keepFunctionsOf } from "./keep-functions.mjs";
 import { withSection, withoutDeadStack } from "./wasm.mjs";
 
-const HELP = `Usage: exuvia-as build SCRIPT --out MODULE [--use NAME=VALUE]... [--protocol FILE] [--fast] [--inline] [-- FLAGS OF ASC]
+const HELP = `Usage: exuvia-as build SCRIPT --out MODULE [--use NAME=VALUE]... [--protocol FILE] [--state FILE] [--fast] [--inline] [-- FLAGS OF ASC]
 
   -o, --out FILE        the module
   -u, --use NAME=VALUE  an integer as a constant, as asc has it
       --protocol FILE   lines of JSON for \`exuvia describe\`, as section 2 of the ABI has them
+      --state FILE      JSON for \`exuvia check OLD NEW\`: the type of the state, as section 2 has it
       --fast            without optimization, for development
       --inline          your own functions are inlined too: backtraces do not name those`;
 const STACK_BYTES = 32768;
@@ -38,6 +39,7 @@ const { values, positionals } = parseArgs({
     out: { type: "string", short: "o" },
     use: { type: "string", short: "u", multiple: true, default: [] },
     protocol: { type: "string" },
+    state: { type: "string" },
     inline: { type: "boolean", default: false },
     fast: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
@@ -86,5 +88,6 @@ if (error) {
 }
 let module = withoutDeadStack(readFileSync(temporary));
 if (values.protocol) module = withSection(module, "exuvia.protocol", readFileSync(values.protocol));
+if (values.state) module = withSection(module, "exuvia.state", readFileSync(values.state));
 writeFileSync(temporary, module);
 renameSync(temporary, values.out);

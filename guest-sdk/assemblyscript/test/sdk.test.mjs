@@ -170,13 +170,16 @@ test("random numbers differ between processes", () => {
 
 test("an exception names its place, in a backtrace that names the functions", () => {
   writeFileSync(join(folder, "x.jsonl"), '{"name": "get", "message": "Get", "parameters": [], "reply": "i64"}\n');
-  run("conformance/one.ts", join(folder, "one.wasm"), "--protocol", join(folder, "x.jsonl"), ...["VERSION=1", "REPLY=1", "SCHEMA=1"].flatMap((use) => ["--use", use]));
+  writeFileSync(join(folder, "state.json"), '{"schema": 1, "type": "{count: int}"}\n');
+  run("conformance/one.ts", join(folder, "one.wasm"), "--protocol", join(folder, "x.jsonl"), "--state", join(folder, "state.json"), ...["VERSION=1", "REPLY=1", "SCHEMA=1"].flatMap((use) => ["--use", use]));
   const one = new TestProcess(join(folder, "one.wasm"));
   one.deliver({ kind: KIND.INIT });
   assert.throws(() => tell(one, "Trap"), (error) => /inner[\s\S]*outer/.test(error.stack));
   assert.match(one.printed, /uncaught error: the trap that was asked for\n {4}at conformance\/one\.ts:\d+:\d+/);
-  const [section] = WebAssembly.Module.customSections(new WebAssembly.Module(readFileSync(join(folder, "one.wasm"))), "exuvia.protocol");
-  assert.match(Buffer.from(section).toString(), /"name": "get"/);
+  const module = new WebAssembly.Module(readFileSync(join(folder, "one.wasm")));
+  const text = (section) => Buffer.from(WebAssembly.Module.customSections(module, section)[0]).toString();
+  assert.match(text("exuvia.protocol"), /"name": "get"/);
+  assert.match(text("exuvia.state"), /"type": "\{count: int\}"/);
 });
 
 test("an error of the compiler has its place", () => {

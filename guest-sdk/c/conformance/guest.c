@@ -439,6 +439,11 @@ EXUVIA_ACTOR(.schema = SCHEMA, .init = init, .messages = messages, .requests = r
 
 #if VERSION == 1 || VERSION == 101
 EXUVIA_LAYOUT("guest: count, notes, kept, open_file")
+EXUVIA_STATE(1, "[]", "{count: int, notes: List<text>}")
+#elif VERSION == 2
+EXUVIA_STATE(2, "[1]", "{total: int, notes: List<text>}")
+#else
+EXUVIA_STATE(3, "[[1, 2]]", "{total: int, notes: List<text>}")
 #endif
 EXUVIA_DESCRIBE_MESSAGE("add", "Add", EXUVIA_PARAMETER("by", "int"), "Adds to the count.")
 EXUVIA_DESCRIBE_REQUEST("get", "Get", "", "int", "The count.")

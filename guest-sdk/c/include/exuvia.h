@@ -241,6 +241,23 @@ extern const exuvia_actor exuvia_main;
 #define EXUVIA_LAYOUT(text)
 #endif
 
+/**
+ * Describes what `save` writes and what `load` takes, so that `exuvia check OLD NEW` knows what happens to the state in a swap. `schema` is the one
+ * of EXUVIA_ACTOR, as a number; `loads` are the other schemas that `load` takes, as in "[1, [3, 5]]"; `type` is in the words of section 2 of the ABI.
+ * A field with `?` may be missing in what `load` reads. Outside of functions.
+ *
+ *     EXUVIA_STATE(2, "[1]", "{count: int, notes: List<text>, step?: int}")
+ */
+#ifdef __wasm__
+#define EXUVIA_STATE(schema, loads, type) \
+    __asm__(".section .custom_section.exuvia.state,\"\",@\n" \
+            ".ascii \"{\\\"schema\\\": " EXUVIA_TEXT_(schema) ", \\\"loads\\\": " loads ", \\\"type\\\": \\\"" type "\\\"}\\n\"\n");
+#define EXUVIA_TEXT_(number) EXUVIA_TEXT_AS_IT_IS_(number)
+#define EXUVIA_TEXT_AS_IT_IS_(number) #number
+#else
+#define EXUVIA_STATE(schema, loads, type)
+#endif
+
 /* Messages that arrive */
 
 /** Whether everything that was asked of the message was there. */

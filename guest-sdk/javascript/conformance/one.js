@@ -44,6 +44,8 @@ function outer() {
 
 actor({
   schema: SCHEMA,
+  state: { [COUNT]: "bigint", notes: ["text"], kept: "list?" },
+  loads: SCHEMA === 1 ? [] : [[1, SCHEMA - 1]],
 
   init(args) {
     const { start = 0n } = check({ start: "bigint?" }, args ?? {});

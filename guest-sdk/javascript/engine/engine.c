@@ -509,10 +509,10 @@ EXPORT(load) int32_t load(int32_t schema, int32_t length) {
   return answer;
 }
 
-/* For the build step: what the actor says of its messages, lines of JSON, and how long they are. */
+/* For the build step: the custom sections in which the actor describes itself, a map of JSON. */
 static const char *description;
 EXPORT(exuvia_describe) const char *exuvia_describe(void) {
-  JSValue text = method("protocol", 0, NULL);
+  JSValue text = method("sections", 0, NULL);
   if (JS_IsException(text)) die();
   description = JS_ToCString(ctx, text);
   JS_FreeValue(ctx, text);

@@ -4,7 +4,7 @@ import { CODE, KIND, LOG, RECEIVE, RUN, TAG } from "./constants.js";
 import { Refusal, engine, must, reasonInHand } from "./host.js";
 import { describe } from "./stack.js";
 import { failText } from "./inspect.js";
-import { describeShape, parametersOf, takes } from "./shape.js";
+import { describeShape, parametersOf, savedAs, takes } from "./shape.js";
 
 let definition;
 let state;
@@ -27,7 +27,7 @@ export function actor(given) {
   definition = given;
   const schema = given.schema ?? 0;
   if (!Number.isInteger(schema) || schema < 0) throw new TypeError("actor: `schema` is a whole number");
-  engine.start({ schema, step, save, load, describe, warmUp, protocol });
+  engine.start({ schema, step, save, load, describe, warmUp, sections });
   return given;
 }
 
@@ -375,6 +375,20 @@ function warmUp() {
   definition = real;
   engine.reply = realReply;
   engine.initAck = realAck;
+}
+
+/** The custom sections in which the actor describes itself: their texts by their names. */
+function sections() {
+  const all = { "exuvia.protocol": protocol(), "exuvia.state": stateContract() };
+  return JSON.stringify(Object.fromEntries(Object.entries(all).filter(([, text]) => text)));
+}
+
+/** For `exuvia.state`: nothing if the actor does not say what its state is. */
+function stateContract() {
+  const { state: shape, schema = 0 } = definition;
+  if (shape === undefined) return "";
+  const loads = definition.load ? (definition.loads ?? "any") : [];
+  return JSON.stringify({ schema, loads, type: savedAs("state", shape) });
 }
 
 /** For the custom section `exuvia.protocol`: a line of JSON for each function. */

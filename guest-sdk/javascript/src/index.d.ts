@@ -149,6 +149,10 @@ export type HttpResponse =
 export interface Definition<S extends object> {
   /** The number of the state's form; 0 without. Raise it when the same fields get another meaning. */
   schema?: number;
+  /** What is saved, by field: `exuvia check OLD NEW` then knows which change loses or refuses it. Nothing at run time checks it. */
+  state?: { readonly [name: string]: Type };
+  /** The schemas of other versions that `load` takes, numbers and ranges (`[first, last]`), for the same. */
+  loads?: readonly (number | readonly [first: number, last: number])[];
   /** Makes the state from the arguments of the start. An exception is a failed start. Not async. */
   init?(args: any): S;
   /** Messages by name: nothing is replied. Timers of {@link sendAfter} arrive here as well. */

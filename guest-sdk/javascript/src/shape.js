@@ -65,6 +65,22 @@ const word = (type) =>
 
 export const describeShape = (shape) => Object.entries(shape).map(([name, type]) => ({ name, type: word(type) }));
 
+const IN_MESSAGEPACK = {
+  any: "any", int: "int", bigint: "int", number: "float", bool: "bool", text: "text", binary: "bytes", pid: "pid",
+  list: "List<any>", map: "Map<any, any>",
+};
+
+/** A type in the words of the section `exuvia.state`, which are the same for all languages. */
+export function savedAs(path, type) {
+  if (Array.isArray(type)) return `List<${savedAs(`${path}[]`, type[0])}>`;
+  if (type !== null && typeof type === "object")
+    return `{${Object.entries(type).map(([name, inner]) => `${name}: ${savedAs(`${path}.${name}`, inner)}`).join(", ")}}`;
+  const optional = typeof type === "string" && type.endsWith("?");
+  const known = IN_MESSAGEPACK[optional ? type.slice(0, -1) : type];
+  if (!known) throw new TypeError(`\`${path}\`: there is no type "${type}"`);
+  return optional ? `Option<${known}>` : known;
+}
+
 /** The names that a handler takes apart in its second parameter, read from its text. */
 export function parametersOf(handler) {
   const text = Function.prototype.toString.call(handler);

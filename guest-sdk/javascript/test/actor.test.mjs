@@ -275,8 +275,9 @@ test("a message for which there is no memory is dropped, a request refused", () 
 });
 
 test("TypeScript is built, HTTP is answered, and the messages are described", async () => {
-  const { module, protocol } = await build(script("types.ts"));
-  const lines = protocol.split("\n").map((line) => JSON.parse(line));
+  const { module, sections } = await build(script("types.ts"));
+  assert.equal(sections["exuvia.state"], undefined);
+  const lines = sections["exuvia.protocol"].split("\n").map((line) => JSON.parse(line));
   assert.deepEqual(lines[0], { name: "add", message: "Add", parameters: [{ name: "by", type: "int" }, { name: "why", type: "Option<text>" }] });
   assert.deepEqual(lines[1].parameters, [{ name: "by", type: "Option<any>" }, { name: "note", type: "any" }]);
   assert.equal(lines[2].reply, "any");
@@ -288,6 +289,25 @@ test("TypeScript is built, HTTP is answered, and the messages are described", as
   const text = Buffer.from(reply.payload).toString("latin1");
   assert.match(text, /content-type/);
   assert.ok(text.endsWith('{"count":0,"path":"/x"}'));
+});
+
+test("the state is described as it says, and what load takes", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "exuvia-"));
+  const described = async (definition) => {
+    const file = join(folder, "state.js");
+    writeFileSync(file, `import { actor } from "exuvia-actor"; actor({ init: () => ({}), ${definition} });`);
+    return (await build(file)).sections["exuvia.state"];
+  };
+  const state = 'state: { count: "bigint", at: "number", notes: ["text"], who: { pid: "pid", name: "text?" }, raw: "binary", rest: "map", all: "any" }';
+  assert.deepEqual(JSON.parse(await described(`schema: 3, ${state}`)), {
+    schema: 3,
+    loads: [],
+    type: "{count: int, at: float, notes: List<text>, who: {pid: pid, name: Option<text>}, raw: bytes, rest: Map<any, any>, all: any}",
+  });
+  const load = "load: (saved) => saved";
+  assert.equal(JSON.parse(await described(`state: {}, ${load}`)).loads, "any");
+  assert.deepEqual(JSON.parse(await described(`schema: 2, state: {}, loads: [1, [3, 5]], ${load}`)).loads, [1, [3, 5]]);
+  await assert.rejects(described('state: { count: "i64" }'), /`state\.count`: there is no type "i64"/);
 });
 
 test("a concurrent actor handles others while it waits, and gets replies it did not await", async () => {

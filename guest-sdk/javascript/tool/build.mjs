@@ -120,17 +120,17 @@ export async function bundle(input, { define = {}, minify = false } = {}) {
   return `globalThis.exuviaSourceMap = ${map};${file(".js")}`.replace(/\n?\/\/# sourceMappingURL.*\s*$/, "\n");
 }
 
-/** Builds a module; returns its bytes and what its messages are. */
+/** Builds a module; returns its bytes and the texts of its custom sections, by name. */
 export async function build(input, options = {}) {
   const bytes = engine();
   const script = await bundle(input, options);
   const started = instance(bytes);
   const placed = place(started.exports, script);
-  const protocol = start(started, placed, (text) => {
+  const sections = start(started, placed, (text) => {
     throw new BuildError(text);
   });
-  const sections = protocol ? [["exuvia.protocol", new TextEncoder().encode(protocol)]] : [];
-  return { module: inject(bytes, placed, sections), protocol };
+  const encoded = Object.entries(sections).map(([name, text]) => [name, new TextEncoder().encode(text)]);
+  return { module: inject(bytes, placed, encoded), sections };
 }
 
 /** Writes a file whole or not at all, so that a node that watches it sees no half. */

@@ -21,7 +21,7 @@ export function instance(engine) {
   return { exports: made.exports, said };
 }
 
-/** Returns what the script says of its messages. `fail` gets the text of what went wrong, and throws. */
+/** Returns the custom sections in which the script describes itself, texts by name. `fail` gets the text of what went wrong, and throws. */
 export function start({ exports, said }, placed, fail) {
   fill(exports.memory, placed);
   try {
@@ -30,7 +30,7 @@ export function start({ exports, said }, placed, fail) {
     exports.exuvia_schema();
     const address = exports.exuvia_describe();
     const memory = new Uint8Array(exports.memory.buffer);
-    return new TextDecoder().decode(memory.subarray(address, memory.indexOf(0, address)));
+    return JSON.parse(new TextDecoder().decode(memory.subarray(address, memory.indexOf(0, address))));
   } catch (error) {
     if (!(error instanceof WebAssembly.RuntimeError)) throw error;
     return fail(said[0] ?? error.message);

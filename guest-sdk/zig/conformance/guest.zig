@@ -38,6 +38,8 @@ const Guest = struct {
 
     pub const schema = if (version == 101) 1 else version;
     pub const layout = schema == 1;
+    pub const loads = if (schema == 1) .{} else .{.{ 1, schema - 1 }};
+    pub const Saved = if (schema == 1) struct { count: i64, notes: []const []const u8 } else struct { total: i64, notes: []const []const u8 };
 
     pub fn init(args: ?struct { start: i64 = 0 }) Guest {
         return .{ .count = if (args) |given| given.start else 0 };

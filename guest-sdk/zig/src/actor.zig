@@ -148,6 +148,8 @@ fn resumed(message: exuvia.Message) bool {
 /// - `pub fn onDown`, `onExit`, `onReply`, `onHttp`, `onSocket`, `onOther`, all `(self: *T, cx: *Context) !void`;
 /// - `pub fn load(schema: i32, state: Value, *Context) !T`: reads what another version has saved. Without it, the fields are read by their names, from
 ///   the same schema only. Allocate what stays with `exuvia.allocator`;
+/// - `pub const loads = .{ 1, .{ 3, 5 } }`: the schemas that `load` takes besides its own, numbers and ranges, for `exuvia check OLD NEW`;
+/// - `pub fn save(self: T, *msgpack.Writer) !void` instead of the fields, and `pub const Saved = struct { ... }`: what it writes, for the same;
 /// - `pub const transient = .{"file"}`: fields that are not saved, and have a default;
 /// - `pub const layout = true`: promises that what the process keeps is all in `T` and what that points to, and not in variables of its own. A swap to code with
 ///   an equal `T` then keeps the memory as it is, without save and load;
@@ -276,6 +278,94 @@ fn shape(comptime F: type, comptime outer: []const type) []const u8 {
     }
 }
 
+/// What the module says of its state, in the section `exuvia.state`. Nothing if `save` writes it and there is no `Saved`.
+fn describeState(comptime T: type) []const u8 {
+    comptime {
+        @setEvalBranchQuota(100_000);
+        if (@hasDecl(T, "save") and !@hasDecl(T, "Saved")) return "";
+        const Saved = if (@hasDecl(T, "Saved")) T.Saved else T;
+        const loads = if (!@hasDecl(T, "load")) "[]" else if (@hasDecl(T, "loads")) ranges(T.loads) else "\\\"any\\\"";
+        const number = std.fmt.comptimePrint("{d}", .{if (@hasDecl(T, "schema")) T.schema else 0});
+        return ".section .custom_section.exuvia.state,\"\",@\n.ascii \"{\\\"schema\\\": " ++ number ++ ", \\\"loads\\\": " ++ loads ++
+            ", \\\"type\\\": \\\"" ++ record(Saved, if (Saved == T) T else void, &.{}) ++ "\\\"}\\n\"\n";
+    }
+}
+
+fn ranges(comptime loads: anytype) []const u8 {
+    comptime {
+        var text: []const u8 = "[";
+        for (loads, 0..) |one, i| {
+            text = text ++ (if (i == 0) "" else ", ") ++ switch (@typeInfo(@TypeOf(one))) {
+                .int, .comptime_int => std.fmt.comptimePrint("{d}", .{one}),
+                else => std.fmt.comptimePrint("[{d}, {d}]", .{ one[0], one[1] }),
+            };
+        }
+        return text ++ "]";
+    }
+}
+
+/// A struct as it is saved, without the fields that `Whole` calls transient.
+fn record(comptime F: type, comptime Whole: type, comptime outer: []const type) []const u8 {
+    comptime {
+        const s = @typeInfo(F).@"struct";
+        var text: []const u8 = "{";
+        for (s.field_names, s.field_types, s.field_attrs) |name, Field, attributes| {
+            if (Whole != void and isTransient(Whole, name)) continue;
+            const missing = if (attributes.default_value_ptr != null) "?" else "";
+            text = text ++ (if (text.len == 1) "" else ", ") ++ name ++ missing ++ ": " ++ savedAs(Field, outer ++ .{F});
+        }
+        return text ++ "}";
+    }
+}
+
+/// What a value is in MessagePack, in the words of the section. A type of which that is not known, or that contains itself, is its name.
+fn savedAs(comptime F: type, comptime outer: []const type) []const u8 {
+    comptime {
+        const named = "'" ++ last(@typeName(F)) ++ "'";
+        for (outer) |other| if (other == F) return named;
+        if (F == exuvia.Pid) return "pid";
+        if (F == exuvia.Bytes) return "bytes";
+        if (F == Value) return "any";
+        if (msgpack.isMap(F)) return record(F, void, outer);
+        if (msgpack.ListItem(F)) |Item| return "List<" ++ savedAs(Item, outer) ++ ">";
+        return switch (@typeInfo(F)) {
+            .void => "nil",
+            .bool => "bool",
+            .int => "int",
+            .float => "float",
+            .optional => |o| "Option<" ++ savedAs(o.child, outer) ++ ">",
+            .pointer => |p| if (p.child == u8) "text" else "List<" ++ savedAs(p.child, outer) ++ ">",
+            .array => |a| if (a.child == u8) "text" else "List<" ++ savedAs(a.child, outer) ++ ">",
+            .@"enum" => |e| listed("Enum<", e.field_names, &.{}, outer ++ .{F}),
+            .@"union" => |u| listed("Enum<", u.field_names, u.field_types, outer ++ .{F}),
+            .@"struct" => |s| if (s.is_tuple) listed("Tuple<", &.{}, s.field_types, outer) else named,
+            else => named,
+        };
+    }
+}
+
+/// Names, types, or names with types, between `<` and `>`.
+fn listed(comptime begin: []const u8, comptime names: []const []const u8, comptime types: []const type, comptime outer: []const type) []const u8 {
+    comptime {
+        var text: []const u8 = begin;
+        for (0..@max(names.len, types.len)) |i| {
+            if (i > 0) text = text ++ ", ";
+            if (i < names.len) text = text ++ names[i];
+            // A union's variant without content is its name alone.
+            if (i >= types.len or (names.len > 0 and types[i] == void)) continue;
+            text = text ++ (if (names.len > 0) ": " else "") ++ savedAs(types[i], outer);
+        }
+        return text ++ ">";
+    }
+}
+
+/// Whether `transient` says that a field is not saved.
+fn isTransient(comptime T: type, comptime field: []const u8) bool {
+    if (!@hasDecl(T, "transient")) return false;
+    inline for (T.transient) |other| if (std.mem.eql(u8, field, other)) return true;
+    return false;
+}
+
 fn Payload(comptime R: type) type {
     return switch (@typeInfo(R)) {
         .error_union => |e| e.payload,
@@ -288,6 +378,7 @@ fn Actor(comptime T: type) type {
         // What `exuvia describe` and `exuvia call` know.
         comptime {
             asm (".section .custom_section.exuvia.protocol,\"\",@\n" ++ describe(T, "messages") ++ describe(T, "requests"));
+            if (describeState(T).len > 0) asm (describeState(T));
             if (@hasDecl(T, "layout") and T.layout) asm (".section .custom_section.exuvia.layout,\"\",@\n.ascii \"" ++ layout(T) ++ "\"\n");
         }
 
@@ -458,12 +549,6 @@ fn Actor(comptime T: type) type {
             if (cx.kind == .request and !cx.settled) cx.caller().refuse(text) else exuvia.log(.warn, text);
         }
 
-        fn isTransient(comptime field: []const u8) bool {
-            if (!@hasDecl(T, "transient")) return false;
-            inline for (T.transient) |other| if (std.mem.eql(u8, field, other)) return true;
-            return false;
-        }
-
         fn save() callconv(.c) i32 {
             var writer: msgpack.Writer = .{ .allocator = exuvia.allocator };
             defer writer.deinit();
@@ -479,10 +564,10 @@ fn Actor(comptime T: type) type {
             if (@hasDecl(T, "save")) return state.save(writer);
             const fields = @typeInfo(T).@"struct".field_names;
             comptime var count = 0;
-            inline for (fields) |field| count += comptime @intFromBool(!isTransient(field));
+            inline for (fields) |field| count += comptime @intFromBool(!isTransient(T, field));
             try writer.map(count);
             inline for (fields) |field| {
-                if (comptime isTransient(field)) continue;
+                if (comptime isTransient(T, field)) continue;
                 try writer.text(field);
                 try writer.write(@field(state, field));
             }
@@ -539,4 +624,45 @@ test "the protocol shows what the decoder reads" {
         \\.ascii "{\"name\":\"listed\",\"message\":\"Listed\",\"parameters\":[],\"reply\":\"nil\"}\n"
         \\
     , comptime describe(Some, "requests"));
+}
+
+test "the state is described as it is saved" {
+    const Mode = union(enum) { idle, busy: struct { since: u64, by: ?[]const u8 = null }, at: struct { i8, f32 } };
+    const Counter = struct {
+        count: i64 = 0,
+        notes: std.ArrayList([]const u8) = .empty,
+        owner: ?exuvia.Pid,
+        mode: Mode,
+        when: enum { now, later },
+        kept: []const exuvia.Caller = &.{},
+        raw: exuvia.Bytes,
+        any: Value = .nil,
+        file: ?u8 = null,
+
+        pub const schema = 3;
+        pub const transient = .{"file"};
+    };
+    try std.testing.expectEqualStrings(
+        \\.section .custom_section.exuvia.state,"",@
+        \\.ascii "{\"schema\": 3, \"loads\": [], \"type\": \"{count?: int, notes?: List<text>, owner: Option<pid>, mode: Enum<idle, busy: {since: int, by?: Option<text>}, at: Tuple<int, float>>, when: Enum<now, later>, kept?: List<{pid: pid, reference: int}>, raw: bytes, any?: any}\"}\n"
+        \\
+    , comptime describeState(Counter));
+    const Converting = struct {
+        n: u8,
+        pub const schema = 9;
+        pub const loads = .{ 1, .{ 3, 5 } };
+        pub const Saved = struct { total: u8 };
+        pub fn save() void {}
+        pub fn load() void {}
+    };
+    const converting = comptime describeState(Converting);
+    try std.testing.expect(std.mem.find(u8, converting, "\\\"loads\\\": [1, [3, 5]], \\\"type\\\": \\\"{total: int}\\\"") != null);
+    const Unknown = struct {
+        pub fn save() void {}
+    };
+    try std.testing.expectEqualStrings("", comptime describeState(Unknown));
+    const Deciding = struct {
+        pub fn load() void {}
+    };
+    try std.testing.expect(std.mem.find(u8, comptime describeState(Deciding), "\\\"any\\\"") != null);
 }

@@ -358,6 +358,14 @@ pub fn isMap(comptime T: type) bool {
     };
 }
 
+/// What a list of the standard library holds; null if it is none.
+pub fn ListItem(comptime T: type) ?type {
+    return switch (@typeInfo(T)) {
+        .@"struct" => if (isList(T)) @typeInfo(@FieldType(T, "items")).pointer.child else null,
+        else => null,
+    };
+}
+
 fn isList(comptime T: type) bool {
     return @hasField(T, "items") and @hasField(T, "capacity") and @hasDecl(T, "Slice");
 }

@@ -267,7 +267,7 @@ fn way(old: &Code, new: &Code, reuses: bool) -> Way {
         }
         if let Some(change) = others.iter().find(|change| change.loss == Loss::Unknown) {
             return undecided(&format!(
-                "the types of {} cannot be compared",
+                "the modules do not tell whether {} can be read",
                 change.what()
             ));
         }

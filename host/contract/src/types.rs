@@ -62,6 +62,11 @@ impl Field {
         self.default || matches!(self.ty, Type::Option(_))
     }
 
+    /// Returns whether it may be nil.
+    pub fn takes_nil(&self) -> bool {
+        matches!(self.ty, Type::Option(_) | Type::Nil | Type::Any)
+    }
+
     /// Returns whether `load` finds it under this name.
     pub fn is_found_as(&self, name: &str) -> bool {
         self.name == name || self.aliases.iter().any(|alias| alias == name)

@@ -33,5 +33,5 @@ func init() {
 			return exuvia.Read[actor](saved)
 		}
 		return nil, fmt.Errorf("schema %d is not known", from)
-	})
+	}, 1)
 }

@@ -19,7 +19,7 @@ const VERSION: u32 = if option_env!("EXUVIA_CONFORMANCE_SAME").is_some() {
 } else {
     1
 };
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct Guest {
     #[cfg_attr(feature = "two", serde(rename = "total"))]
     count: i64,
@@ -117,8 +117,8 @@ enum Request {
     },
 }
 
-#[cfg_attr(feature = "two", exuvia::actor(schema = 2, layout))]
-#[cfg_attr(feature = "bad", exuvia::actor(schema = 3, layout))]
+#[cfg_attr(feature = "two", exuvia::actor(schema = 2, layout, loads = [1]))]
+#[cfg_attr(feature = "bad", exuvia::actor(schema = 3, layout, loads = [1]))]
 #[cfg_attr(
     not(any(feature = "two", feature = "bad")),
     exuvia::actor(schema = 1, layout)

@@ -17,7 +17,7 @@ pub enum Loss {
     Converted,
     /// `load` skips what was saved.
     Dropped,
-    /// The types cannot be compared.
+    /// The types do not tell whether `load` reads it.
     Unknown,
     /// `load` refuses the state.
     Refused,
@@ -86,7 +86,7 @@ impl fmt::Display for FieldChange {
             }
             (Change::Type { new, old }, Loss::Unknown) => write!(
                 f,
-                " is {new} and was {old}, which cannot be compared: unless both are saved in the same way, {convert}"
+                " is {new} and was {old}: the modules do not tell whether it can be read; if it cannot, {convert}"
             ),
             (Change::Type { new, old }, _) => write!(f, " is {new} and was {old}, which it reads"),
             (Change::Variant(variant), Loss::Converted) => write!(
@@ -216,7 +216,21 @@ impl Differences {
                     if old.name != new.name {
                         self.push(&inner, Loss::None, Change::Renamed(old.name.clone()));
                     }
-                    self.of(&inner, &old.ty, &new.ty);
+                    match &old.ty {
+                        // Some languages read nil as what is missing.
+                        Type::Option(value)
+                            if new.default
+                                && !new.takes_nil()
+                                && worst(value, &new.ty) != Loss::Refused =>
+                        {
+                            let change = Change::Type {
+                                new: new.ty.to_string(),
+                                old: old.ty.to_string(),
+                            };
+                            self.push(&inner, Loss::Unknown, change);
+                        }
+                        ty => self.of(&inner, ty, &new.ty),
+                    }
                 }
                 None if new.may_be_missing() => self.push(&inner, Loss::None, Change::Added),
                 None => self.push(&inner, Loss::Refused, Change::Added),
