@@ -9,7 +9,7 @@ const LONGEST_LINE: usize = 1_024;
 /// The maximum number of numbers on the stack.
 const DEEPEST: usize = 1_000;
 
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct Calculator {
     stack: Vec<i64>,
     /// The beginning of a line whose end has not arrived yet.

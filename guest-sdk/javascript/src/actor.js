@@ -27,6 +27,8 @@ export function actor(given) {
   definition = given;
   const schema = given.schema ?? 0;
   if (!Number.isInteger(schema) || schema < 0) throw new TypeError("actor: `schema` is a whole number");
+  // What is wrong with it is said at the script's top, with its place.
+  if (given.state !== undefined) savedAs("state", given.state);
   engine.start({ schema, step, save, load, describe, warmUp, sections });
   return given;
 }

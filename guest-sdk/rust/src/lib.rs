@@ -12,7 +12,7 @@
 //! ```
 //! use exuvia::prelude::*;
 //!
-//! #[derive(Serialize, Deserialize, Layout)]
+//! #[derive(Serialize, Deserialize, Layout, Saved)]
 //! struct Counter {
 //!     count: u64,
 //! }

@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedL
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::http::Responder;
-use crate::{Address, Bytes, Caller, Pending, Pid};
+use crate::{Address, Bytes, Caller, Pending, Pid, Table};
 
 /// A type that says how serde saves it. Derive it, for the state of an actor and for your own types
 /// in it: the module then describes its state, and `exuvia check OLD NEW` tells which field would be
@@ -184,7 +183,6 @@ plain! {
     "bytes": Bytes;
     "pid": Pid;
     "{secs: int, nanos: int}": Duration;
-    "{connection: pid, reference: int}": Responder;
 }
 
 macro_rules! generic {
@@ -238,6 +236,11 @@ impl<M, Q, R> Saved for Address<M, Q, R> {
 }
 
 impl<R> Saved for Pending<R> {
+    const TYPE: TypeText = u64::TYPE;
+}
+
+/// A table is kept by its number; what is in it stays in the host.
+impl<V> Saved for Table<V> {
     const TYPE: TypeText = u64::TYPE;
 }
 

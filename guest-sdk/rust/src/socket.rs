@@ -69,10 +69,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::connect::millis;
 pub use self::connect::{Connect, ConnectAnswer, Connected, Connecting, connect};
 use crate::task::Answer;
-use crate::{Error, Message, Pending, Pid, Wait, address, tag};
+use crate::{Error, Message, Pending, Pid, Saved, Wait, address, tag};
 
 /// A socket, or the body of a response that is sent in parts. It may be kept in the state and sent to other processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Saved,
+)]
 pub struct Socket(Pid);
 
 /// What happens to a socket.

@@ -4,7 +4,7 @@
 import { Actor, Encoder, Fields, Message, log, start } from "exuvia-assemblyscript";
 export { exuvia_abi, load, run, save } from "exuvia-assemblyscript";
 
-/** The number of the state's form: raise it when the same fields get another meaning. */
+/** The number of the state's form: raise it when the same fields get another meaning, here and in `state.json`. */
 export const exuvia_schema: i32 = 1;
 
 class Counter extends Actor {

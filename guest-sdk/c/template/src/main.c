@@ -35,6 +35,9 @@ static const exuvia_entry requests[] = {{"Get", get}, {0}};
 
 EXUVIA_ACTOR(.schema = 1, .init = init, .messages = messages, .requests = requests, .save = save, .load = load)
 
+/* What `exuvia check OLD NEW` compares: what `save` writes, and which other schemas `load` takes. */
+EXUVIA_STATE(1, "[]", "{count: int}")
+
 /* What `exuvia describe counter` and `exuvia call counter add by=3` know. */
 EXUVIA_DESCRIBE_MESSAGE("add", "Add", EXUVIA_PARAMETER("by", "int"), "Adds to the count.")
 EXUVIA_DESCRIBE_REQUEST("get", "Get", "", "int", "The count.")

@@ -10,6 +10,8 @@ interface State {
 
 actor<State>({
   schema: 1,
+  // What `exuvia check OLD NEW` compares.
+  state: { count: "int" },
 
   init: () => ({ count: 0 }),
 

@@ -121,7 +121,7 @@ enum Request {
 #[cfg_attr(feature = "bad", exuvia::actor(schema = 3, layout, loads = [1]))]
 #[cfg_attr(
     not(any(feature = "two", feature = "bad")),
-    exuvia::actor(schema = 1, layout)
+    exuvia::actor(schema = 1, layout, loads = [])
 )]
 impl Actor for Guest {
     type Args = Option<Args>;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::head_and_body;
-use crate::{Error, Message, Pid, tag};
+use crate::{Error, Message, Pid, Saved, tag};
 
 /// A response.
 ///
@@ -232,7 +232,7 @@ impl Response {
 }
 
 /// Who waits for a response. Keep it in the state to respond later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Saved)]
 pub struct Responder {
     /// The process of the client's connection.
     pub connection: Pid,

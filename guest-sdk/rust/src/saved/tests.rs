@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{TypeText, section};
+use crate::http::Responder;
+use crate::socket::Socket;
 use crate::{Address, Bytes, Caller, Pending, Pid, Saved};
 
 /// Has no description.
@@ -135,6 +137,8 @@ fn types_of_the_library_are_described() {
         (text::<Address<(), (), ()>>(), "pid"),
         (text::<Caller<u8>>(), "{pid: pid, reference: int}"),
         (text::<Pending<u8>>(), "int"),
+        (text::<Socket>(), "pid"),
+        (text::<Responder>(), "{connection: pid, reference: int}"),
         (text::<Duration>(), "{secs: int, nanos: int}"),
     ] {
         assert_eq!(text, expected);

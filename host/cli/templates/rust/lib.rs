@@ -15,7 +15,7 @@ pub trait Counter {
 
 /// What the process remembers. New code takes it over by the fields' names: give
 /// a new field `#[serde(default)]`, and raise `schema` below.
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct State {
     count: u64,
 }

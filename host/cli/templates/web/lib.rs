@@ -9,7 +9,7 @@ use exuvia::socket::{Event, Socket};
 
 /// What a process remembers: there is one for each name in the path. New code takes it over by the fields' names:
 /// give a new field `#[serde(default)]`, and raise `schema` below.
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct Counter {
     count: u64,
     /// The browsers that look at it.

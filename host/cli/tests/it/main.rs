@@ -25,6 +25,7 @@ mod polyglot;
 mod running;
 mod stalled;
 mod stopping;
+mod swaps;
 mod templates;
 mod terminal;
 mod tools;

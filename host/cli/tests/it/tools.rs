@@ -1,4 +1,4 @@
-//! Commands that need no node: `check`, `doctor`, `completions`.
+//! Commands that need no node: `check` of one module, `doctor`, `completions`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,7 @@
 //! The scenarios of `guest-sdk/conformance` against the guest of every language: what its README says, each
 //! behaviour a scenario, each language a test that runs them all.
 
+mod contracts;
 mod exceptions;
 mod guest;
 mod scenarios;

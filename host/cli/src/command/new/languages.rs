@@ -74,6 +74,7 @@ impl Language {
                 "tsconfig.json" "tsconfig.json",
                 "assembly/main.ts" "assembly/main.ts",
                 "assembly/protocol.jsonl" "assembly/protocol.jsonl",
+                "assembly/state.json" "assembly/state.json",
                 ".gitignore" "gitignore",
             },
             Language::Javascript => of! { "javascript":

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use exuvia::prelude::*;
 use protocol::Store;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Saved)]
 struct State {
     done: BTreeMap<String, u64>,
 }

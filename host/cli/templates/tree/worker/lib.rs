@@ -5,7 +5,7 @@ use std::time::Duration;
 use exuvia::prelude::*;
 use protocol::StoreClient;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Saved)]
 struct Worker {
     every: Duration,
 }
