@@ -118,8 +118,9 @@ macro_rules! __actor {
                 use $crate::saved::Foreign as _;
                 $crate::saved::section($schema, $loads, <$crate::saved::Asked<$actor>>::TYPE)
             };
+            // Not `#[used]`, which would put it into the data as well: it would be a part of every
+            // module's memory, and two schemas would not have the same data.
             #[cfg(target_arch = "wasm32")]
-            #[used]
             #[unsafe(link_section = "exuvia.state")]
             static DESCRIPTION: [u8; SAVED.as_str().len()] = $crate::layout::bytes(SAVED.as_str());
 

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use exuvia_code::{UpgradePath, Version};
+use exuvia_contract::Refusal;
 use exuvia_image::{After, Image};
 use exuvia_process::Grants;
 
@@ -56,15 +57,24 @@ impl Destination {
 
 /// Returns why no process with a state can ever be upgraded from one version to another, as far as
 /// the two modules tell, and what is missing. Returns `None` if an upgrade may be possible.
+/// `is_direct`: there are no versions between them through which the state could go.
 pub fn no_upgrade_path(
     old: &Version<Artifact>,
     new: &Version<Artifact>,
-) -> Option<(UpgradeError, MissingExport)> {
+    is_direct: bool,
+) -> Option<(UpgradeError, Option<MissingExport>)> {
     let not_reused = old.artifact.reuses_image_in(&new.artifact).err()?;
     let (not_migrated, missing) = match (old.artifact.has_save, new.artifact.has_load) {
+        (true, true) if is_direct => (untaken(&old.artifact, &new.artifact)?, None),
         (true, true) => return None,
-        (false, _) => (format!("{old} exports no `save`"), MissingExport::Save),
-        (true, false) => (format!("{new} exports no `load`"), MissingExport::Load),
+        (false, _) => (
+            format!("{old} exports no `save`"),
+            Some(MissingExport::Save),
+        ),
+        (true, false) => (
+            format!("{new} exports no `load`"),
+            Some(MissingExport::Load),
+        ),
     };
     let error = UpgradeError::NoPath {
         from: old.to_string(),
@@ -73,6 +83,16 @@ pub fn no_upgrade_path(
         not_migrated,
     };
     Some((error, missing))
+}
+
+/// Returns that `load` of the newer one does not take the schema of the older one, if it says so.
+fn untaken(old: &Artifact, new: &Artifact) -> Option<String> {
+    let state = new.state_contract().ok()??;
+    let refused = Refusal::Schema {
+        from: old.schema,
+        taken: state.taken(),
+    };
+    (state.takes(old.schema) == Some(false)).then(|| refused.to_string())
 }
 
 /// Brings an image of `old` to `new`, for a process with these grants. `saved` is the result of its

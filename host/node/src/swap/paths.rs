@@ -20,7 +20,8 @@ pub(super) fn check_upgrade_paths(
             if Arc::ptr_eq(&old, new) || old.process_count() == 0 {
                 continue;
             }
-            let Some((error, missing)) = no_upgrade_path(&old, new) else {
+            let is_direct = core.code.between(&old, new).is_empty();
+            let Some((error, missing)) = no_upgrade_path(&old, new, is_direct) else {
                 continue;
             };
             let of = old.clone();
@@ -39,7 +40,7 @@ pub(super) fn check_upgrade_paths(
                     name: names.first().map(ToString::to_string),
                     module: old.module.to_string(),
                     error: error.into(),
-                    missing: Some(missing),
+                    missing,
                     file: None,
                 });
             }

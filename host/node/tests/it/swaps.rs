@@ -56,6 +56,61 @@ fn state_is_migrated_and_the_new_code_runs() {
     node.halt();
 }
 
+/// A counter that says that its state has a schema, and that `load` takes these others.
+fn states(schema: i32, loads: &str) -> String {
+    let state = format!("{{\"schema\": {schema}, \"loads\": {loads}, \"type\": \"bytes\"}}");
+    let state = state.escape_default();
+    counter(
+        &format!("(call $set (i64.add (call $count) (i64.const {schema})))"),
+        "(call $count)",
+        &format!(
+            r#"{STATE} (global (export "exuvia_schema") i32 (i32.const {schema})) (@custom "exuvia.state" "{state}")"#
+        ),
+    )
+}
+
+/// `load` of this module would take all; what the module says comes first.
+#[test]
+fn code_that_does_not_take_the_schema_is_refused_before_a_process_is_looked_at() {
+    let node = node();
+    deploy(&node, "counter", &states(1, "[]"));
+    let pid = spawn(&node, "counter", b"");
+    assert_eq!(ask(&node, pid), 0);
+    let refused = node.deploy(
+        vec![module("counter", &states(2, "[]"))],
+        DeployOptions::default(),
+    );
+    let Err(SwapError::Verify(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    let text = error.to_string();
+    let why = "`load` takes schema 2, and the state has schema 1: convert schema 1 in `load`";
+    assert!(text.contains(why), "{text}");
+    assert!(error.help().contains("--fresh"), "{}", error.help());
+    deploy(&node, "counter", &states(2, "[1]"));
+    node.send(pid, 0, Vec::new()).unwrap();
+    assert_eq!(ask(&node, pid), 2);
+    node.halt();
+}
+
+/// The versions between may convert what the newest one does not take.
+#[test]
+fn a_schema_that_is_not_taken_directly_is_not_refused_while_versions_lie_between() {
+    let node = node();
+    deploy(&node, "counter", &states(1, "[]"));
+    let pid = spawn(&node, "counter", b"");
+    node.send(pid, 0, Vec::new()).unwrap();
+    assert_eq!(ask(&node, pid), 1);
+    // It stays on the first version.
+    node.suspend(pid).unwrap();
+    deploy(&node, "counter", &states(2, "[1]"));
+    deploy(&node, "counter", &states(3, "[2]"));
+    node.resume(pid).unwrap();
+    node.send(pid, 0, Vec::new()).unwrap();
+    assert_eq!(ask(&node, pid), 4);
+    node.halt();
+}
+
 #[test]
 fn equal_layouts_are_reused_and_others_are_not() {
     let node = node();
