@@ -56,6 +56,8 @@ fn every_template_is_built_checked_and_tested() {
             let checked = answer(exuvia(&folder).args(["check", &file, "--json"]));
             let checked: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
             assert_eq!(checked["module"]["save"], true, "{checked}");
+            let saved = checked["module"]["contract"]["type"].as_str();
+            assert!(saved.is_some_and(|it| it.starts_with('{')), "{checked}");
             // The stack is that of `.cargo/config.toml`.
             let memory = checked["module"]["memory_bytes"].as_u64().unwrap();
             assert!(memory < 600_000, "{checked}");
@@ -158,6 +160,7 @@ fn counts_in(lang: &str, source: &str, adds: [&str; 2]) {
     assert_eq!(built.code, Some(0), "{built:?}");
     let checked = answer(exuvia(&folder).args(["check", "."]));
     assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("saved: {count"), "{checked:?}");
     // The stacks of Go lie on its heap, which nothing in a module says.
     let known = usize::from(lang == "go");
     assert_eq!(

@@ -208,7 +208,8 @@ fn ty(what: String, old: &str, new: &str, reader: Reader, push: &mut impl FnMut(
         return;
     }
     let (before, after) = (common(old, 0), common(new, 0));
-    if before == after {
+    // A language without types has nothing to say of most values.
+    if before == after || before == Type::Any || after == Type::Any {
         return;
     }
     let loss = match reader {
@@ -246,6 +247,7 @@ fn common(text: &str, depth: usize) -> Type {
         "String" | "&str" | "str" | "string" => return Type::Text,
         "Bytes" | "binary" | "Vec<u8>" | "[]byte" | "[]uint8" => return Type::Bytes,
         "Pid" | "exuvia.Pid" => return Type::Pid,
+        "Value" | "rmpv::Value" | "msgpack.Raw" => return Type::Any,
         "list" => return Type::List(Box::new(Type::Any)),
         "map" => return Type::Map(Box::new(Type::Any), Box::new(Type::Any)),
         _ => {}

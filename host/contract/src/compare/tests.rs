@@ -1,3 +1,5 @@
+//! What two modules tell of a swap, in the sentences that people read.
+
 use super::{Code, Way, compare};
 use crate::protocol::functions;
 use crate::state::StateContract;
@@ -169,7 +171,7 @@ fn each_change_of_a_field_is_said() {
         said,
         [
             "`total` was `count`, under which `load` finds it",
-            "`step` is new, and begins with its default",
+            "`step` is new, and may be missing",
             "`at` is float and was int, which it reads",
             "`owner` is gone: what it holds is dropped; if it is still wanted, raise the schema and convert it in `load`",
         ]
@@ -385,6 +387,7 @@ fn languages_write_the_same_types_in_their_own_ways() {
         "Pid",
     ]);
     for other in [
+        of(&["any"; 6]),
         of(&[
             "int64",
             "string",

@@ -67,7 +67,7 @@ impl fmt::Display for FieldChange {
                 " is new and has no default: give it one, or raise the schema and convert the old state in `load`"
             ),
             (Change::Added, Loss::Converted) => f.write_str(" is new: `load` makes it"),
-            (Change::Added, _) => f.write_str(" is new, and begins with its default"),
+            (Change::Added, _) => f.write_str(" is new, and may be missing"),
             (Change::Removed, Loss::Converted) => {
                 f.write_str(" is gone: `load` converts it, or drops it")
             }
