@@ -7,7 +7,7 @@ use exuvia::prelude::*;
 /// Sent in every reply.
 const VERSION: u32 = 2;
 
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct Counter {
     /// The number of requests handled, plus the initial value.
     count: u64,

@@ -7,7 +7,7 @@ use exuvia::prelude::*;
 /// Sent in every reply; distinct, so that v3 is never mistaken for it.
 const VERSION: u32 = 31;
 
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct Counter {
     /// The number of the previous request.
     last_seq: u64,

@@ -7,7 +7,7 @@ use exuvia::prelude::*;
 /// Sent in every reply.
 const VERSION: u32 = 4;
 
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct Counter {
     /// The number of requests handled, plus the initial value.
     count: u64,
@@ -19,7 +19,7 @@ struct Counter {
 }
 
 /// The structure that replaces the number.
-#[derive(Serialize, Deserialize, Layout)]
+#[derive(Serialize, Deserialize, Layout, Saved)]
 struct Position {
     seq: u64,
 }
