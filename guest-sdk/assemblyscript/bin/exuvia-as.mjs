@@ -51,6 +51,19 @@ if (values.help || command !== "build" || !script || !values.out) {
   process.exit(values.help ? 0 : 2);
 }
 
+/** What `--state` names, if it is JSON. */
+function stateOf(path) {
+  try {
+    const text = readFileSync(path, "utf8");
+    JSON.parse(text);
+    return Buffer.from(text);
+  } catch (error) {
+    console.error(`${path}: ${error.message}`);
+    process.exit(1);
+  }
+}
+const state = values.state && stateOf(values.state);
+
 keepFunctionsOf(script);
 const { main } = await compiler();
 // The SDK is one package under one name, wherever it lies: asc takes its files from here, for the
@@ -88,6 +101,6 @@ if (error) {
 }
 let module = withoutDeadStack(readFileSync(temporary));
 if (values.protocol) module = withSection(module, "exuvia.protocol", readFileSync(values.protocol));
-if (values.state) module = withSection(module, "exuvia.state", readFileSync(values.state));
+if (state) module = withSection(module, "exuvia.state", state);
 writeFileSync(temporary, module);
 renameSync(temporary, values.out);

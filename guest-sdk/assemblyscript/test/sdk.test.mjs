@@ -182,6 +182,12 @@ test("an exception names its place, in a backtrace that names the functions", ()
   assert.match(text("exuvia.state"), /"type": "\{count: int\}"/);
 });
 
+test("a description of the state that is no JSON is refused", () => {
+  writeFileSync(join(folder, "state.json"), "{count: int}\n");
+  const build = () => run("conformance/ping.ts", join(folder, "ping.wasm"), "--state", join(folder, "state.json"));
+  assert.throws(build, (error) => /state\.json: .*JSON/.test(error.stderr));
+});
+
 test("an error of the compiler has its place", () => {
   writeFileSync(join(folder, "wrong.ts"), "export function run(): i32 {\n  return x;\n}\n");
   assert.throws(() => run(join(folder, "wrong.ts"), join(folder, "wrong.wasm")), (error) => /wrong\.ts\(2,10\)/.test(error.stderr));

@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 pub use messages::MessageChange;
 pub use types::{FieldChange, Loss};
 
+use self::types::Reading;
 use crate::protocol::Function;
 use crate::state::StateContract;
 
@@ -59,7 +60,7 @@ pub struct Comparison {
     /// How the fields of the state differ.
     pub fields: Vec<FieldChange>,
     /// What would happen to the state of the new code in a rollback.
-    pub rollback: Way,
+    pub rollback: Rollback,
     /// How the messages differ; `None`: one of the two does not describe any.
     pub messages: Option<Vec<MessageChange>>,
     /// What is wrong with sections that cannot be read.
@@ -142,6 +143,71 @@ impl fmt::Display for Way {
     }
 }
 
+/// What would happen to the state of the new code in a rollback to the old code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "way", rename_all = "kebab-case")]
+pub enum Rollback {
+    /// The memory is taken over as it is.
+    Reused,
+    /// The old code loads what the new code has saved.
+    Migrated,
+    /// The modules do not tell.
+    Undecided,
+    /// The old code does not take it.
+    Refused {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl From<Way> for Rollback {
+    /// Makes it of the way from the new code to the old one.
+    fn from(way: Way) -> Rollback {
+        let reasons = match way {
+            Way::Reused => return Rollback::Reused,
+            Way::Migrated { .. } => return Rollback::Migrated,
+            Way::Undecided { .. } => return Rollback::Undecided,
+            Way::Refused { reasons } => reasons,
+        };
+        let mut fields = Vec::new();
+        let mut why = Vec::new();
+        for reason in reasons {
+            match reason {
+                Refusal::NoSave => why.push("the new code exports no `save`".to_owned()),
+                Refusal::NoLoad => why.push("the old code exports no `load`".to_owned()),
+                Refusal::Schema { from, .. } => {
+                    why.push(format!("the old code does not take schema {from}"));
+                }
+                Refusal::Field(change) => fields.push(change.what()),
+            }
+        }
+        if !fields.is_empty() {
+            why.push(format!(
+                "the old code would not find or could not read {}",
+                fields.join(", ")
+            ));
+        }
+        let why = why.join("; ");
+        Rollback::Refused { why }
+    }
+}
+
+impl fmt::Display for Rollback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rollback::Reused => f.write_str("reused"),
+            Rollback::Migrated => f.write_str("migrated by `save` and `load`"),
+            Rollback::Undecided => {
+                f.write_str("the modules do not tell whether the old code takes the state back")
+            }
+            Rollback::Refused { why } => write!(
+                f,
+                "refused: {why}; a process that has moved to the new code would stay on it"
+            ),
+        }
+    }
+}
+
 /// Why no state can go from one module to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -188,8 +254,7 @@ pub fn compare(old: &Code, new: &Code, reused: Result<(), String>) -> Comparison
     let contracts = (old.contract(), new.contract());
     let fields = match &contracts {
         (Ok(Some(before)), Ok(Some(after))) => {
-            let converted = !after.reads_by_name(before.schema);
-            types::changes(&before.ty, &after.ty, converted)
+            types::changes(&before.ty, &after.ty, reading(before.schema, after))
         }
         _ => Vec::new(),
     };
@@ -213,10 +278,19 @@ pub fn compare(old: &Code, new: &Code, reused: Result<(), String>) -> Comparison
     Comparison {
         state: way(old, new, reuses),
         fields,
-        rollback: way(new, old, reuses),
+        rollback: way(new, old, reuses).into(),
         messages: messages::changes(&old.functions, &new.functions),
         not_reused,
         unreadable,
+    }
+}
+
+/// Returns how `load` of a module reads state of a schema that it takes.
+fn reading(schema: i32, after: &StateContract) -> Reading {
+    match schema == after.schema {
+        true => Reading::SameSchema,
+        false if after.reads_by_name(schema) => Reading::ByName,
+        false => Reading::Converted,
     }
 }
 
@@ -253,12 +327,13 @@ fn way(old: &Code, new: &Code, reuses: bool) -> Way {
         }
         None => return undecided("its `load` decides when it runs"),
     }
-    let by_name = after.reads_by_name(from);
+    let reading = reading(from, after);
+    let by_name = reading != Reading::Converted;
     if by_name {
         let Ok(Some(before)) = old.contract() else {
             return undecided("the old code does not describe its state (`exuvia.state`)");
         };
-        let changes = types::changes(&before.ty, &after.ty, false);
+        let changes = types::changes(&before.ty, &after.ty, reading);
         let (breaking, others): (Vec<_>, Vec<_>) =
             (changes.into_iter()).partition(|change| change.loss == Loss::Refused);
         if !breaking.is_empty() {

@@ -14,7 +14,9 @@ mod section;
 mod state;
 mod types;
 
-pub use compare::{Code, Comparison, FieldChange, Loss, MessageChange, Refusal, Way, compare};
+pub use compare::{
+    Code, Comparison, FieldChange, Loss, MessageChange, Refusal, Rollback, Way, compare,
+};
 pub use protocol::{Function, Parameter, functions};
 pub use section::{SECTION_BYTES, section};
 pub use state::{Loads, StateContract};

@@ -57,7 +57,7 @@ pub use crate::core::Suspended;
 
 pub use exuvia_abi::{self as abi, Pid};
 pub use exuvia_contract::{
-    Comparison, FieldChange, Function, Loss, MessageChange, Parameter, Refusal, Way,
+    Comparison, FieldChange, Function, Loss, MessageChange, Parameter, Refusal, Rollback, Way,
 };
 pub use exuvia_engine::{
     Direction, Guest, GuestProcess, GuestSystem, HostCaller, LoadError, MemoryLayout,

@@ -87,7 +87,7 @@ fn each_field_that_does_not_fit_is_a_line_of_its_own() {
             "  state: refused: `count` is text and was int: raise the schema and convert it in `load`\n",
             "  state: refused: `step` is new and has no default: give it one, or raise the schema",
             "  warning: `gone` is gone: what it holds is dropped",
-            "  rollback: refused: `count` is int and was text",
+            "  rollback: refused: the old code would not find or could not read `count`, `gone`; a process",
         ],
     );
     let answer = check(&old, &new, &[]);
@@ -116,7 +116,7 @@ fn a_schema_that_load_does_not_take_is_refused() {
         &[
             "migrated by `save` and `load`, which converts schema 1 to 2",
             "field: `total` is new: `load` makes it",
-            "rollback: refused: `load` takes schema 1",
+            "rollback: refused: the old code does not take schema 2",
         ],
     );
 }

@@ -23,6 +23,17 @@ pub enum Loss {
     Refused,
 }
 
+/// How `load` reads the state of the old code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// By the names of its fields, since the schema is the same.
+    SameSchema,
+    /// By the names of its fields, although the schema is another one.
+    ByName,
+    /// By code of its own.
+    Converted,
+}
+
 /// How a field of the state differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {
@@ -31,6 +42,7 @@ pub struct FieldChange {
     /// What it costs.
     pub loss: Loss,
     change: Change,
+    reading: Reading,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +72,14 @@ impl FieldChange {
 impl fmt::Display for FieldChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what())?;
-        let convert = "raise the schema and convert it in `load`";
+        let convert = match self.reading {
+            Reading::SameSchema => "raise the schema and convert it in `load`",
+            Reading::ByName | Reading::Converted => "convert it in `load`",
+        };
         match (&self.change, self.loss) {
-            (Change::Added, Loss::Refused) => write!(
-                f,
-                " is new and has no default: give it one, or raise the schema and convert the old state in `load`"
-            ),
+            (Change::Added, Loss::Refused) => {
+                write!(f, " is new and has no default: give it one, or {convert}")
+            }
             (Change::Added, Loss::Converted) => f.write_str(" is new: `load` makes it"),
             (Change::Added, _) => f.write_str(" is new, and may be missing"),
             (Change::Removed, Loss::Converted) => {
@@ -95,7 +109,7 @@ impl fmt::Display for FieldChange {
             ),
             (Change::Variant(variant), _) => write!(
                 f,
-                " could be `{variant}`, which the new code does not know: keep it, or {convert}"
+                " could be `{variant}`, which `load` does not know: keep it, or {convert}"
             ),
         }
     }
@@ -111,11 +125,11 @@ impl Serialize for FieldChange {
     }
 }
 
-/// Returns how `new` differs from `old`. `converted`: by code of its own, `load` makes the one of the other.
-pub(super) fn changes(old: &Type, new: &Type, converted: bool) -> Vec<FieldChange> {
+/// Returns how `new` differs from `old`.
+pub(super) fn changes(old: &Type, new: &Type, reading: Reading) -> Vec<FieldChange> {
     let mut differences = Differences {
         found: Vec::new(),
-        converted,
+        reading,
     };
     differences.of("", old, new);
     differences.found
@@ -123,7 +137,7 @@ pub(super) fn changes(old: &Type, new: &Type, converted: bool) -> Vec<FieldChang
 
 /// Returns what it costs to read `old` as `new` by the names of its fields: the worst of all changes.
 pub(super) fn worst(old: &Type, new: &Type) -> Loss {
-    let found = changes(old, new, false);
+    let found = changes(old, new, Reading::ByName);
     let mut losses = found.iter().map(|change| change.loss);
     let any = |loss| losses.clone().any(|other| other == loss);
     match () {
@@ -135,7 +149,7 @@ pub(super) fn worst(old: &Type, new: &Type) -> Loss {
 
 struct Differences {
     found: Vec<FieldChange>,
-    converted: bool,
+    reading: Reading,
 }
 
 impl Differences {
@@ -143,11 +157,12 @@ impl Differences {
         let is_read = loss == Loss::None && matches!(change, Change::Renamed(_));
         self.found.push(FieldChange {
             field: field.to_owned(),
-            loss: match self.converted && !is_read {
-                true => Loss::Converted,
-                false => loss,
+            loss: match self.reading {
+                Reading::Converted if !is_read => Loss::Converted,
+                _ => loss,
             },
             change,
+            reading: self.reading,
         });
     }
 

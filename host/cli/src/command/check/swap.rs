@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use exuvia_node::{Loss, SwapCheck, Way};
+use exuvia_node::{Loss, Rollback, SwapCheck, Way};
 use serde_json::json;
 
 use super::{not_loaded, show_faults, wants};
@@ -102,8 +102,10 @@ fn show(old: &Path, new: &Path, checked: &SwapCheck, output: &Output) -> Result<
             &format!("the new code can also use {wants}, as far as its grants allow"),
         )?;
     }
-    if compared.rollback != compared.state {
-        line("rollback", &compared.rollback.to_string())?;
+    match (&compared.rollback, &compared.state) {
+        (Rollback::Reused | Rollback::Migrated, _) => {}
+        (Rollback::Undecided, Way::Undecided { .. }) => {}
+        (back, _) => line("rollback", &back.to_string())?,
     }
     Ok(())
 }
