@@ -11,7 +11,7 @@ use exuvia::socket::{Event, Socket};
 const COUNTERS: usize = 1_000;
 const NAME: usize = 100;
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, Saved)]
 struct Meter {
     counters: BTreeMap<String, u64>,
     /// Lines that were none of ours.
