@@ -32,24 +32,6 @@ pub struct Code {
     pub functions: Result<Vec<Function>, String>,
 }
 
-impl Code {
-    /// Returns what it says of its state, if that can be read and is about its schema.
-    ///
-    /// # Errors
-    ///
-    /// Returns what is wrong with the section.
-    pub fn contract(&self) -> Result<Option<&StateContract>, String> {
-        let state = self.state.as_ref().map_err(Clone::clone)?.as_ref();
-        match state {
-            Some(state) if state.schema != self.schema => Err(format!(
-                "it says schema {}, and `exuvia_schema` is {}",
-                state.schema, self.schema
-            )),
-            state => Ok(state),
-        }
-    }
-}
-
 /// What a swap from one module to another would do, as far as the two tell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -251,22 +233,20 @@ impl Serialize for Refusal {
 /// Compares the running code with the code that would follow it. `reused` is whether the memory of
 /// the old one means the same to the new one, or why not.
 pub fn compare(old: &Code, new: &Code, reused: Result<(), String>) -> Comparison {
-    let contracts = (old.contract(), new.contract());
-    let fields = match &contracts {
+    let fields = match (&old.state, &new.state) {
         (Ok(Some(before)), Ok(Some(after))) => {
             types::changes(&before.ty, &after.ty, reading(before.schema, after))
         }
         _ => Vec::new(),
     };
     let mut unreadable = Vec::new();
-    let sides = [("old", old, &contracts.0), ("new", new, &contracts.1)];
-    for (which, code, contract) in sides {
+    for (which, code) in [("old", old), ("new", new)] {
         let mut cannot = |section: &str, why: &str| {
             unreadable.push(format!(
                 "the section `{section}` of the {which} code cannot be read: {why}"
             ));
         };
-        if let Err(why) = contract {
+        if let Err(why) = &code.state {
             cannot(exuvia_abi::exports::STATE_SECTION, why);
         }
         if let Err(why) = &code.functions {
@@ -315,7 +295,7 @@ fn way(old: &Code, new: &Code, reuses: bool) -> Way {
         to,
         why: why.to_owned(),
     };
-    let Ok(Some(after)) = new.contract() else {
+    let Ok(Some(after)) = &new.state else {
         return undecided("the new code does not describe its state (`exuvia.state`)");
     };
     match after.takes(from) {
@@ -330,7 +310,7 @@ fn way(old: &Code, new: &Code, reuses: bool) -> Way {
     let reading = reading(from, after);
     let by_name = reading != Reading::Converted;
     if by_name {
-        let Ok(Some(before)) = old.contract() else {
+        let Ok(Some(before)) = &old.state else {
             return undecided("the old code does not describe its state (`exuvia.state`)");
         };
         let changes = types::changes(&before.ty, &after.ty, reading);

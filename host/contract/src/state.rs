@@ -40,17 +40,23 @@ struct Written {
 }
 
 impl StateContract {
-    /// Reads what a module says of its state; `None` if it does not.
+    /// Reads what a module with this `exuvia_schema` says of its state; `None` if it does not.
     ///
     /// # Errors
     ///
-    /// Returns what is wrong, and in which line.
-    pub fn of(wasm: &[u8]) -> Result<Option<StateContract>, String> {
+    /// Returns what is wrong, and where.
+    pub fn of(wasm: &[u8], schema: i32) -> Result<Option<StateContract>, String> {
         let section = section(wasm, STATE_SECTION);
         if section.len() == SECTION_BYTES {
-            return Err(format!("it has more than {SECTION_BYTES} bytes"));
+            return Err(format!("it has {SECTION_BYTES} bytes or more"));
         }
-        StateContract::parse(&section)
+        match StateContract::parse(&section)? {
+            Some(state) if state.schema != schema => Err(format!(
+                "it says schema {}, and `exuvia_schema` is {schema}",
+                state.schema
+            )),
+            state => Ok(state),
+        }
     }
 
     /// Reads the section; `None` if it is empty, which is as if there were none.
@@ -153,7 +159,7 @@ fn read_range(value: &Value) -> Option<(i32, i32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Loads, StateContract};
+    use super::{Loads, SECTION_BYTES, StateContract};
     use crate::types::Type;
 
     fn parsed(text: &str) -> StateContract {
@@ -185,6 +191,29 @@ mod tests {
         let any = parsed("{\"schema\":3,\"loads\":\"any\",\"type\":\"{}\"}");
         assert_eq!((any.takes(2), any.reads_by_name(2)), (None, false));
         assert_eq!(any.taken(), "every schema");
+    }
+
+    /// A module with a section of this text.
+    fn module(text: &str) -> Vec<u8> {
+        let content = format!("\u{c}exuvia.state{text}");
+        let size = content.len();
+        let size =
+            [0, 7, 14].map(|bits| (size >> bits) as u8 & 0x7f | if bits < 14 { 0x80 } else { 0 });
+        [&b"\0asm\x01\0\0\0\0"[..], &size, content.as_bytes()].concat()
+    }
+
+    #[test]
+    fn a_module_speaks_of_its_own_schema_within_the_limit() {
+        let text = "{\"schema\":2,\"type\":\"int\"}";
+        let wasm = module(text);
+        assert_eq!(StateContract::of(&wasm, 2), Ok(Some(parsed(text))));
+        let error = StateContract::of(&wasm, 1).unwrap_err();
+        assert_eq!(error, "it says schema 2, and `exuvia_schema` is 1");
+        assert_eq!(StateContract::of(&module(""), 1), Ok(None));
+        let filled = |bytes: usize| module(&(text.to_owned() + &" ".repeat(bytes - text.len())));
+        assert!(StateContract::of(&filled(SECTION_BYTES - 1), 2).is_ok());
+        let error = StateContract::of(&filled(SECTION_BYTES), 2).unwrap_err();
+        assert_eq!(error, "it has 65536 bytes or more");
     }
 
     #[test]

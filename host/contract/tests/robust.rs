@@ -100,7 +100,7 @@ proptest! {
         let _ = StateContract::parse(&bytes);
         let _ = section(&bytes, "exuvia.state");
         let whole = [b"\0asm\x01\0\0\0", &bytes[..]].concat();
-        let _ = StateContract::of(&whole);
+        let _ = StateContract::of(&whole, 1);
     }
 
     #[test]

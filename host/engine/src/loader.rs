@@ -330,7 +330,7 @@ impl Engine {
             schema: taken.schema,
             has_save,
             has_load,
-            state: StateContract::of(wasm),
+            state: StateContract::of(wasm, taken.schema),
             file_bytes: wasm.len(),
             reused_from: parking_lot::Mutex::default(),
             stack_policy: policy,

@@ -162,8 +162,11 @@ impl Artifact {
     }
 
     /// Returns what it says of its saved state; `None`: nothing. The error is what is wrong with it.
-    pub fn state_contract(&self) -> Result<Option<StateContract>, String> {
-        self.contract().contract().map(|state| state.cloned())
+    pub fn state_contract(&self) -> Result<Option<&StateContract>, &str> {
+        self.state
+            .as_ref()
+            .map(Option::as_ref)
+            .map_err(String::as_str)
     }
 
     /// Returns what it says of its state and its messages.
