@@ -78,6 +78,35 @@ impl TypeText {
         self.text(other.as_str())
     }
 
+    /// Adds text as the next part of a list: after a comma, unless it is the first one.
+    #[must_use]
+    pub const fn next(self, text: &str) -> TypeText {
+        match self.is_at_begin() {
+            true => self.text(text),
+            false => self.text(", ").text(text),
+        }
+    }
+
+    /// Adds the fields of a record as the next ones, as `#[serde(flatten)]` does.
+    #[must_use]
+    pub const fn flat(self, record: TypeText) -> TypeText {
+        let text = record.as_str().as_bytes();
+        assert!(
+            text[0] == b'{',
+            "`Saved` flattens only a struct with names that derives it too: leave the derive out"
+        );
+        let (_, inner) = text.split_at(1);
+        let (inner, _) = inner.split_at(inner.len() - 1);
+        match std::str::from_utf8(inner) {
+            Ok(inner) if !inner.is_empty() => self.next(inner),
+            _ => self,
+        }
+    }
+
+    const fn is_at_begin(&self) -> bool {
+        matches!(self.bytes[self.length - 1], b'{' | b'<')
+    }
+
     /// Adds a whole number.
     #[must_use]
     pub const fn number(self, number: i32) -> TypeText {

@@ -15,7 +15,7 @@ use exuvia::prelude::*;
 const MOST: usize = 1_000;
 
 #[cfg(not(any(feature = "v2", feature = "v3")))]
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Serialize, Deserialize, Saved, Default)]
 struct Things {
     things: Vec<String>,
 }
@@ -43,7 +43,7 @@ impl Things {
 }
 
 #[cfg(any(feature = "v2", feature = "v3"))]
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Serialize, Deserialize, Saved, Default)]
 struct Things {
     counts: std::collections::BTreeMap<String, u32>,
     /// Read by version 1.
@@ -83,7 +83,7 @@ impl Things {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Saved)]
 struct Basket {
     #[serde(flatten)]
     things: Things,
@@ -107,8 +107,8 @@ fn forgotten() -> Result<u64, Error> {
     exuvia::me().send_bytes_after(FORGOTTEN, &[], Duration::from_secs(seconds))
 }
 
-#[cfg_attr(feature = "v3", exuvia::actor(schema = 3, protocol = cart_protocol::Cart))]
-#[cfg_attr(feature = "v2", exuvia::actor(schema = 2, protocol = cart_protocol::Cart))]
+#[cfg_attr(feature = "v3", exuvia::actor(schema = 3, protocol = cart_protocol::Cart, loads = [1, 2]))]
+#[cfg_attr(feature = "v2", exuvia::actor(schema = 2, protocol = cart_protocol::Cart, loads = [1]))]
 #[cfg_attr(
     not(any(feature = "v2", feature = "v3")),
     exuvia::actor(schema = 1, protocol = cart_protocol::Cart)

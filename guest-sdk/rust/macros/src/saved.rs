@@ -58,26 +58,20 @@ fn structure(container: &Container, fields: &Fields) -> syn::Result<TokenStream>
 
 fn enumeration(container: &Container, data: &DataEnum) -> syn::Result<TokenStream> {
     let mut text = quote!(::exuvia::saved::TypeText::new("Enum<"));
-    let mut first = true;
     for variant in &data.variants {
         let own = Named::read(&variant.attrs)?;
         if own.skipped {
             continue;
         }
-        let between = if first { "" } else { ", " };
-        first = false;
         let names = own.names(&variant.ident.to_string(), |name| {
             container.rules.variant(name)
         })?;
         let inner = Container::read_rules(&variant.attrs)?;
         text = match content(&inner, &variant.fields)? {
-            None => {
-                let begin = format!("{between}{names}");
-                quote!(#text.text(#begin))
-            }
+            None => quote!(#text.next(#names)),
             Some(content) => {
-                let begin = format!("{between}{names}: ");
-                quote!(#text.text(#begin).add(#content))
+                let begin = format!("{names}: ");
+                quote!(#text.next(#begin).add(#content))
             }
         };
     }
@@ -99,10 +93,16 @@ fn content(container: &Container, fields: &Fields) -> syn::Result<Option<TokenSt
 
 fn joined(begin: &str, end: &str, fields: &[Field]) -> TokenStream {
     let mut text = quote!(::exuvia::saved::TypeText::new(#begin));
-    for (index, Field { names, text: ty }) in fields.iter().enumerate() {
-        let between = if index == 0 { "" } else { ", " };
-        let begin = format!("{between}{names}");
-        text = quote!(#text.text(#begin).add(#ty));
+    for Field {
+        names,
+        text: ty,
+        is_flat,
+    } in fields
+    {
+        text = match is_flat {
+            true => quote!(#text.flat(#ty)),
+            false => quote!(#text.next(#names).add(#ty)),
+        };
     }
     quote!(#text.text(#end))
 }
@@ -111,6 +111,8 @@ struct Field {
     /// Its names, up to its type; empty in a tuple.
     names: String,
     text: TokenStream,
+    /// Whether its fields become those of the whole.
+    is_flat: bool,
 }
 
 fn read_fields(container: &Container, fields: &Fields) -> syn::Result<Vec<Field>> {
@@ -135,6 +137,7 @@ fn read_fields(container: &Container, fields: &Fields) -> syn::Result<Vec<Field>
         found.push(Field {
             names,
             text: asked(&field.ty, own.with.as_deref()),
+            is_flat: own.is_flat,
         });
     }
     Ok(found)
@@ -213,6 +216,7 @@ struct Named {
     default: bool,
     skipped: bool,
     with: Option<String>,
+    is_flat: bool,
 }
 
 impl Named {
@@ -237,6 +241,7 @@ impl Named {
                     skip_value(meta)?;
                 }
                 "skip" | "skip_serializing" | "skip_deserializing" => found.skipped = true,
+                "flatten" => found.is_flat = true,
                 "with" | "serialize_with" | "deserialize_with" => found.with = Some(value(meta)?),
                 "skip_serializing_if" | "bound" | "borrow" | "rename_all" => skip_value(meta)?,
                 _ => return Err(not_known(meta, name)),
@@ -400,7 +405,7 @@ mod tests {
             ),
             quote!(
                 struct Mode {
-                    #[serde(flatten)]
+                    #[serde(getter = "get")]
                     rest: u8,
                 }
             ),

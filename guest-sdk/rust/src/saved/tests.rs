@@ -61,6 +61,21 @@ enum Mode {
     Hidden,
 }
 
+#[derive(Serialize, Deserialize, Saved, Default)]
+#[allow(dead_code, reason = "only the description is looked at")]
+struct Flat {
+    #[serde(flatten)]
+    first: Empty,
+    #[serde(flatten)]
+    lenient: Lenient,
+    own: u8,
+    #[serde(flatten)]
+    last: Empty,
+}
+
+#[derive(Serialize, Deserialize, Saved, Default)]
+struct Empty {}
+
 #[derive(Serialize, Deserialize, Saved)]
 struct Id(u64);
 
@@ -93,6 +108,8 @@ fn a_description_has_the_names_of_serde() {
         "Enum<Idle, working|busy: {since: int}, Moved: Tuple<int, int>, Named: text>"
     );
     assert_eq!(text::<Lenient>(), "{a?: int, b?: Option<int>}");
+    assert_eq!(text::<Flat>(), "{a?: int, b?: Option<int>, own: int}");
+    assert_eq!(text::<Empty>(), "{}");
     assert_eq!(text::<Id>(), "int");
     assert_eq!(text::<Nothing>(), "nil");
     assert_eq!(
@@ -110,6 +127,9 @@ fn what_is_described_is_what_is_saved() {
         names,
         ["at", "byHand", "new", "step", "totalCount", "type", "who"]
     );
+    let saved = crate::encode(&Flat::default()).unwrap();
+    let saved: BTreeMap<String, serde::de::IgnoredAny> = crate::decode(&saved).unwrap();
+    assert_eq!(saved.keys().collect::<Vec<_>>(), ["a", "b", "own"]);
     let saved = crate::encode(&Mode::Busy { since: 1 }).unwrap();
     let saved: BTreeMap<String, BTreeMap<String, u64>> = crate::decode(&saved).unwrap();
     assert_eq!(saved["working"]["since"], 1);
