@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the numbers and the host calls of abi.json, and the tags of io.md, for C (c/include/exuvia/abi.h) and Zig (zig/src/abi.zig).
+"""Writes the numbers of abi.json and the tags of io.md for C (c/include/exuvia/abi.h), Zig (zig/src/abi.zig) and Python (python/exuvia/constants.py);
+for C and Zig the host calls too.
 
     python3 generate.py            writes the files
     python3 generate.py --check    fails if one of them is stale
@@ -123,10 +124,30 @@ def zig():
     return out + ["};"]
 
 
+def python():
+    out = [f'"""{GENERATED}"""', "", f"ABI_VERSION = {ABI['abi']}", f"ABI_MINOR = {ABI['minor']}"]
+    for table, name, _, _, what in TABLES:
+        out += ["", "", f"class {name or table.capitalize()}:", f'    """{what}"""', ""]
+        for row, value, meaning in rows(table):
+            out += [f"    # {meaning}", f"    {row} = {value}"]
+    out += ["", "", "class Tag:", '    """Tags of the host and of SDKs (guest-sdk/io.md, guest-sdk/compilers.md)."""', ""]
+    out += [f"    {name} = {value}" for value, name in TAGS]
+    # Of an SDK itself: no other code sees it.
+    out += ["    # A timer for what waits without a stack.", "    AWAITED = 0xFFFFFFFE"]
+    known = [("flags", "FLAGS"), ("memory", "MEMORY"), ("mailbox, bytes", "MAILBOX_BYTES"), ("mailbox, messages", "MAILBOX_MESSAGES"),
+             ("message, bytes", "MESSAGE_BYTES"), ("children", "CHILDREN"), ("start timeout", "START_TIMEOUT"), ("tables", "TABLES"),
+             ("the highest priority", "PRIORITY"), ("open files", "FILES"), ("descendants", "DESCENDANTS")]
+    out += ["", "", "class Options:", '    """Where a field of the options of a spawn is, its bytes, and what has no field."""', "", "    SIZE = 72"]
+    for front, name in known:
+        row = next(row for row in ABI["options"] if row["field"].startswith(front))
+        out.append(f"    {name} = ({row['offset']}, {8 if row['type'] == 'u64' else 4})")
+    return out
+
+
 if __name__ == "__main__":
     if not TAGS:
         sys.exit("generate.py: no tags found in io.md")
-    for path, lines in ("c/include/exuvia/abi.h", c()), ("zig/src/abi.zig", zig()):
+    for path, lines in ("c/include/exuvia/abi.h", c()), ("zig/src/abi.zig", zig()), ("python/exuvia/constants.py", python()):
         fresh = "\n".join(lines) + "\n"
         if "--check" not in sys.argv[1:]:
             (HERE / path).write_text(fresh)

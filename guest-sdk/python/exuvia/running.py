@@ -1,0 +1,422 @@
+"""Takes messages: what the engine calls. `run` is entered whenever there is something to do."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import json
+from typing import Any, Callable
+
+from . import actors, fresh, http, log
+from .actors import Actor, Context, Handler
+from .constants import Code, Kind, LogLevel, Receive, RunResult, Tag
+from .errors import HostError, Refusal
+from .host import host
+from .pid import Pid
+from .process import Ended
+from .traces import describe
+from .waiting import Task, reason_in_hand, receive_awaited, selections, settled, waits
+
+# Garbage in cycles is collected at rest when there may be this much, in bytes.
+_GARBAGE_AT_REST = 4096
+
+_instance: Any = None
+_stopping = False
+_alive = 0
+
+
+def stop() -> None:
+    """Ends this process normally, after this handler."""
+    global _stopping
+    _stopping = True
+
+
+def _actor() -> Actor:
+    if actors.actor_of_script is None:
+        raise RuntimeError("the script has no actor: a class with @actor")
+    return actors.actor_of_script
+
+
+def schema() -> int:
+    """The schema number of the state."""
+    return _actor().schema
+
+
+# ---- handlers ----
+
+
+def _within(context: Context, run: Callable[[], Any]) -> Any:
+    before, actors.current = actors.current, context
+    try:
+        return run()
+    finally:
+        actors.current = before
+
+
+def _refuse(context: Context, why: str) -> None:
+    host.reply(context.sender, context.reference, Tag.REFUSED, why.encode("utf-8", "replace"))
+
+
+def _failed(context: Context, error: BaseException) -> None:
+    """A refusal is told to who has asked. Everything else ends the process."""
+    if not isinstance(error, Refusal):
+        raise error
+    if context.kind == Kind.REQUEST:
+        _refuse(context, str(error))
+    else:
+        log.warning(f"a message was refused: {error}")
+
+
+def _perform(context: Context, run: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    """Runs a handler, and `done` with what it returned when it has ended, also if it is async."""
+    try:
+        result = _within(context, run)
+        if inspect.iscoroutine(result):
+            Task(result, done, lambda error: _failed(context, error), lambda step: _within(context, step))
+            return
+        done(result)
+    except Refusal as error:
+        _failed(context, error)
+
+
+def _nothing(result: Any) -> None:
+    pass
+
+
+def _answer(context: Context, value: Any) -> None:
+    if context.is_kept:
+        return
+    code = host.reply(context.sender, context.reference, 0, host.pack(value))
+    if code == Code.MESSAGE_TOO_LARGE:
+        _refuse(context, "the reply is larger than the process may send")
+    elif code < 0:
+        raise HostError("reply", code)
+
+
+# ---- messages ----
+
+
+def _in_hand(read: Callable[[], Any]) -> Any:
+    """What `read` makes of the payload, which is forgotten. A Refusal if it is not what it should be."""
+    try:
+        return read()
+    except MemoryError:
+        log.error("dropped a message: the process has no memory for it")
+        raise Refusal("the receiver has no memory for a message of this size") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Refusal(str(error)) from None
+    finally:
+        host.forget()
+
+
+def _called(value: Any) -> tuple[str | None, Any]:
+    """What was sent, as a name and its content: a text, or a map with one key."""
+    if type(value) is str:
+        return value, None
+    if type(value) is dict and len(value) == 1:
+        for name, content in value.items():
+            if type(name) is str:
+                return name, content
+    return None, value
+
+
+def _shown(name: str | None, value: Any) -> str:
+    return type(value).__name__ if name is None else name
+
+
+def _message(kind: int) -> None:
+    context = Context(kind)
+    other = getattr(_instance, "on_message", None)
+    if context.tag != 0 and other is None:
+        host.forget()
+        log.warning(f"dropped a message with the tag {context.tag}: the actor has no on_message")
+        return
+    try:
+        value = _in_hand(host.value if context.tag == 0 else host.payload)
+    except Refusal as error:
+        log.warning(f"dropped a message: {error}")
+        return
+    name, content = _called(value) if context.tag == 0 else (None, value)
+    handler = _actor().messages.get(name)
+    if handler is not None:
+        _perform(context, lambda: handler.take(_instance, content), _nothing)
+    elif other is not None:
+        _perform(context, lambda: other(value), _nothing)
+    else:
+        log.warning(f"dropped an unknown message: {_shown(name, value)}")
+
+
+def _request() -> None:
+    context = Context(Kind.REQUEST)
+    other = getattr(_instance, "on_request", None)
+    is_http = context.tag == Tag.HTTP_REQUEST and hasattr(_instance, "on_http")
+    if context.tag != 0 and not is_http and other is None:
+        host.forget()
+        _refuse(context, f"no handler for requests with the tag {context.tag}")
+        return
+    try:
+        value = _in_hand(host.value if context.tag == 0 else http.request_in_hand if is_http else host.payload)
+    except Refusal as error:
+        _refuse(context, str(error))
+        return
+    if is_http:
+        _perform(context, lambda: _instance.on_http(value), lambda response: http.respond(context, response))
+        return
+    name, content = _called(value) if context.tag == 0 else (None, value)
+    handler = _actor().requests.get(name)
+    if handler is not None:
+        _perform(context, lambda: handler.take(_instance, content), lambda result: _answer(context, result))
+    elif other is not None:
+        _perform(context, lambda: other(value), lambda result: _answer(context, result))
+    else:
+        _refuse(context, f"unknown request: {_shown(name, value)}")
+
+
+def _event(name: str, make: Callable[[Context], Any]) -> None:
+    handler = getattr(_instance, name, None)
+    context = Context(host.kind())
+    event = make(context) if handler is not None else None
+    host.forget()
+    if handler is not None:
+        _perform(context, lambda: handler(event), _nothing)
+
+
+def _reply() -> None:
+    handler = getattr(_instance, "on_reply", None)
+    context = Context(Kind.REPLY)
+    if handler is None or host.dropped():
+        host.forget()
+        return
+    read = host.value if context.tag == 0 else host.text if context.tag == Tag.REFUSED else host.payload
+    try:
+        value = _in_hand(read)
+    except Refusal as error:
+        log.warning(f"dropped a reply: {error}")
+        return
+    _perform(context, lambda: handler(Reply(context, value)), _nothing)
+
+
+class Reply:
+    """The reply to an `ask`, for `on_reply`."""
+
+    __slots__ = ("sender", "reference", "tag", "value", "is_refused")
+
+    def __init__(self, context: Context, value: Any):
+        self.sender, self.reference, self.tag, self.value = context.sender, context.reference, context.tag, value
+        self.is_refused = context.tag == Tag.REFUSED
+
+
+class TableGiven:
+    """A table that now belongs to this process, for `on_table`."""
+
+    __slots__ = ("sender", "number", "tag")
+
+    def __init__(self, context: Context):
+        self.sender, self.number, self.tag = context.sender, context.reference, context.tag
+
+
+def _ended(context: Context) -> Ended:
+    return Ended(context.sender, reason_in_hand(), context.reference)
+
+
+def _begin() -> None:
+    """The start: an error is a failed start, with its text as the reason."""
+    global _instance, _stopping
+    actor = _actor()
+    try:
+        arguments = _in_hand(lambda: host.value() if host.length() else None)
+        fresh.begin()
+        if actor.init is not None:
+            _instance = actor.init.take(actor.of, arguments)
+            if not isinstance(_instance, actor.of):
+                raise TypeError(f"{actor.of.__name__}.init returns the state, a {actor.of.__name__}")
+        else:
+            _instance = actor.state({} if arguments is None else arguments, "")
+        on_start = getattr(_instance, "on_start", None)
+        if on_start is not None:
+            on_start()
+    except Exception as error:
+        # A refusal needs no traceback.
+        host.init_ack(256, str(error) if isinstance(error, Refusal) else describe(error))
+        _stopping = True
+        return
+    host.init_ack(0, "")
+
+
+def _handle(kind: int) -> None:
+    if kind in (Kind.MESSAGE, Kind.TIMER):
+        if kind == Kind.TIMER and host.tag() == Tag.AWAITED:
+            host.forget()  # of something that was over before
+        else:
+            _message(kind)
+    elif kind == Kind.REQUEST:
+        _request()
+    elif kind == Kind.INIT:
+        _begin()
+    elif kind == Kind.DOWN:
+        _event("on_down", _ended)
+    elif kind == Kind.EXIT:
+        _event("on_exit", _ended)
+    elif kind == Kind.REPLY:
+        _reply()
+    elif kind == Kind.TABLE:
+        _event("on_table", TableGiven)
+    else:
+        host.forget()
+
+
+def _loop() -> int:
+    concurrent = _actor().concurrent
+    while True:
+        if _stopping and not Task.running:
+            return RunResult.DONE
+        serial = Task.running > 0 and not concurrent
+        if serial and not waits and not selections:
+            raise RuntimeError("a handler awaits what no message can complete: await calls, sleeps and receives")
+        if serial or selections:
+            if receive_awaited() >= 0:
+                continue
+            if serial:
+                return RunResult.WAITING
+        kind = host.receive(0, Receive.ANY, 0)
+        if kind < 0:
+            return RunResult.WAITING if waits or selections or Task.running else RunResult.REST
+        if not settled(kind):
+            _handle(kind)
+
+
+def run() -> int:
+    """Handles what is in the mailbox. Returns what the process does next."""
+    global _alive
+    try:
+        result = _loop()
+    except SystemExit as end:
+        # sys.exit(): a text or a number is the reason.
+        if end.code in (None, 0):
+            host.exit(0, "")
+        is_number = type(end.code) is int
+        host.exit(256 + (end.code & 255) if is_number else 256, "" if is_number else str(end.code))
+        raise
+    if host.allocated() > _alive + _GARBAGE_AT_REST:
+        gc.collect()
+        _alive = host.allocated()
+    return result
+
+
+# ---- state ----
+
+
+def save() -> int:
+    """Passes the state to the host."""
+    actor = _actor()
+    own = getattr(_instance, "save", None)
+    state = {name: getattr(_instance, name) for name in actor.saved} if own is None else own()
+    return host.state_put(host.pack(state))
+
+
+def load(schema: int, data: bytes) -> int:
+    """Makes the state of what was saved, maybe by other code. 1: it is refused, and the log says why."""
+    global _instance
+    actor = _actor()
+    fresh.begin()
+    saved = host.unpack(data)
+    try:
+        own = getattr(actor.of, "load", None)
+        if own is not None:
+            state = own(saved, schema)
+            if not isinstance(state, actor.of):
+                raise TypeError(f"{actor.of.__name__}.load returns the state, a {actor.of.__name__}")
+        elif schema == actor.schema:
+            state = actor.state(saved, "")
+        else:
+            raise Refusal(f"the state has schema {schema}, and {actor.of.__name__} has no `load` for it")
+    except Refusal as error:
+        host.log(LogLevel.ERROR, str(error))
+        return 1
+    _instance = state
+    return 0
+
+
+# ---- the shared start ----
+
+
+def prepare() -> None:
+    """Before the script."""
+    fresh.share_nothing_random()
+
+
+def protocol() -> str:
+    """The text of the custom section `exuvia.protocol`."""
+    return "\n".join(json.dumps(line, ensure_ascii=False) for line in _actor().lines())
+
+
+def warm_up() -> None:
+    """After the script: does once what every process does, so that what is made at the first use is shared."""
+    global _alive
+    _actor()
+    log.install()
+    _pretend()
+    gc.collect()
+    gc.freeze()
+    _alive = host.allocated()
+
+
+def _pretend() -> None:
+    """Handles messages that nobody has sent, with an actor that nobody sees. Nothing is sent: the host would not allow it."""
+    global _instance, _stopping
+    real = actors.actor_of_script
+    quiet = {name: getattr(host, name) for name in ("reply", "init_ack", "log", "born")}
+    host.reply = host.init_ack = host.log = lambda *_: 0
+    host.born = lambda: ([], [])
+    actors.actor_of_script = None
+    try:
+        actors.actor(schema=1)(_WarmUp)
+        full = {"by": 1, "text": "a", "data": b"b", "some": [1, None], "flag": True, "number": 1.5, "pid": bytes(16)}
+        for _ in range(2):
+            for kind, message in (
+                (Kind.INIT, {"count": 1}),
+                (Kind.MESSAGE, {"Take": full}),
+                (Kind.MESSAGE, "Wait"),
+                (Kind.TIMER, {"Take": full}),
+                (Kind.REQUEST, "Get"),
+                (Kind.REQUEST, {"Give": full}),
+                (Kind.REQUEST, "No"),
+                (Kind.REQUEST, "Nothing"),
+                (Kind.DOWN, None),
+            ):
+                host.pretend(kind, host.pack(message))
+                if not settled(kind):
+                    _handle(kind)
+    finally:
+        for name, function in quiet.items():
+            setattr(host, name, function)
+        actors.actor_of_script = real
+        _instance, _stopping = None, False
+
+
+class _WarmUp:
+    count: int = 0
+    notes: list[str] = actors.dataclasses.field(default_factory=list)
+
+    @actors.message
+    def take(self, by: int, text: str, data: bytes, some: list[int | None], flag: bool, number: float, pid: Pid) -> None:
+        self.count += by
+
+    @actors.message
+    async def wait(self) -> None:
+        pass
+
+    @actors.request
+    def get(self) -> int:
+        return self.count
+
+    @actors.request
+    def give(self, some: list[int | None]) -> list[int | None]:
+        return some
+
+    @actors.request
+    def no(self) -> None:
+        raise Refusal("no")
+
+    def on_down(self, ended: Ended) -> None:
+        self.notes.append(str(ended.reason.code))

@@ -1,0 +1,1 @@
+"""The build tool: from a script to a module, without a compiler."""
