@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 
 import _exuvia
 import _frozen_importlib as bootstrap
@@ -75,6 +76,9 @@ def describe(error):
 
 def start():
     """Runs the script. Returns the module of the SDK that takes the messages."""
+    if not hasattr(time, "tzname"):
+        # The interpreter has none for this system: its clocks are in UTC.
+        time.tzname, time.timezone, time.altzone, time.daylight = ("UTC", "UTC"), 0, 0, 0
     sys.stdout = sys.__stdout__ = Output(1)
     sys.stderr = sys.__stderr__ = Output(2)
     scripts = _exuvia.scripts()

@@ -261,7 +261,7 @@ struct Tool {
     install: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 5] = [
     Tool {
         name: "clang",
         commands: &[&["clang", "--version"]],
@@ -288,6 +288,12 @@ const TOOLS: [Tool; 4] = [
         commands: &[&["node", "--version"]],
         least: (20, 0),
         install: "JavaScript, TypeScript and AssemblyScript: Node.js 20 or newer and npm, `apt install nodejs npm`",
+    },
+    Tool {
+        name: "python3",
+        commands: &[&["python3", "--version"]],
+        least: (3, 10),
+        install: "Python: 3.10 or newer, `apt install python3`; Rust builds its engine, once",
     },
 ];
 

@@ -133,6 +133,7 @@ pub(crate) fn has_tools(lang: &str) -> bool {
         "zig" => zig(),
         "go" => runs(&["go", "version"]),
         "rust" => true,
+        "python" => runs(&["python3", "--version"]),
         _ => runs(&["node", "--version"]) && runs(&["npm", "--version"]),
     }
 }
@@ -230,6 +231,15 @@ fn an_app_in_javascript_is_edited_while_it_counts() {
 #[test]
 fn an_app_in_go_is_edited_while_it_counts() {
     counts_in("go", "main.go", ["c.Count += m.By", "c.Count += 10 * m.By"]);
+}
+
+#[test]
+fn an_app_in_python_is_edited_while_it_counts() {
+    counts_in(
+        "python",
+        "src/main.py",
+        ["self.count += by", "self.count += 10 * by"],
+    );
 }
 
 #[test]

@@ -18,13 +18,14 @@ use self::scenarios::SCENARIOS;
 use crate::layout::is_wide;
 
 /// Every language, with the name of its SDK's folder.
-const LANGUAGES: [(&str, &str); 6] = [
+const LANGUAGES: [(&str, &str); 7] = [
     ("Rust", "rust"),
     ("C", "c"),
     ("Zig", "zig"),
     ("AssemblyScript", "assemblyscript"),
     ("Go", "go"),
     ("JavaScript", "javascript"),
+    ("Python", "python"),
 ];
 /// Set to run all languages: one whose guest is not built is an error then.
 const ALL: &str = "EXUVIA_TEST_LANGUAGES";
@@ -125,6 +126,7 @@ languages! {
     assemblyscript_does_what_every_language_does "assemblyscript";
     go_does_what_every_language_does "go";
     javascript_does_what_every_language_does "javascript";
+    python_does_what_every_language_does "python";
 }
 
 /// One process in every language, one after the other: a version is replaced by its rewrite.

@@ -25,6 +25,8 @@ pub(super) enum Language {
     Javascript,
     /// Go, by its own compiler
     Go,
+    /// Python, in RustPython
+    Python,
 }
 
 macro_rules! of {
@@ -46,6 +48,7 @@ impl Language {
             Language::Assemblyscript => "assemblyscript",
             Language::Javascript => "javascript",
             Language::Go => "go",
+            Language::Python => "python",
         }
     }
 
@@ -92,6 +95,13 @@ impl Language {
                 "go.mod" "go.mod.in",
                 "main.go" "main.go",
                 "main_test.go" "main_test.go",
+                ".gitignore" "gitignore",
+            },
+            Language::Python => of! { "python":
+                "README.md" "README.md.in",
+                "exuvia.toml" "exuvia.toml.in",
+                "src/main.py" "src/main.py",
+                "test/test_main.py" "test/test_main.py",
                 ".gitignore" "gitignore",
             },
         })
