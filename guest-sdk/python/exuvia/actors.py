@@ -11,7 +11,7 @@ from .constants import Kind, Tag
 from .errors import Refusal, must
 from .host import host
 from .pid import Pid
-from .shape import Check, check_of, describe, fields, hints
+from .shape import TRANSIENT, Check, check_of, describe, fields, hints
 
 try:
     from typing import dataclass_transform
@@ -23,9 +23,6 @@ except ImportError:  # before Python 3.11
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable)
-
-TRANSIENT = "exuvia.transient"
-
 
 @dataclasses.dataclass(frozen=True)
 class Mark:

@@ -69,7 +69,7 @@ def describe(error):
     text, place = f"{type(error).__name__}: {error}", error.__traceback__
     while place is not None:
         code = place.tb_frame.f_code
-        text += f'\n  File "{code.co_filename}", line {place.tb_lineno}, in {code.co_name}'
+        text += f"\n  {code.co_filename}:{place.tb_lineno}, in {code.co_name}"
         place = place.tb_next
     return text
 

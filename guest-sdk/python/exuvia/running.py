@@ -17,11 +17,13 @@ from .process import Ended
 from .traces import describe
 from .waiting import Task, reason_in_hand, receive_awaited, selections, settled, waits
 
-# Garbage in cycles is collected at rest when there may be this much, in bytes.
+# Garbage in cycles is collected at rest when there may be this much, in bytes, or as much as is alive.
 _GARBAGE_AT_REST = 4096
 
 _instance: Any = None
 _stopping = False
+# The bytes of the heap that are shared, and those that were alive after the last collection.
+_shared = 0
 _alive = 0
 
 
@@ -86,7 +88,11 @@ def _nothing(result: Any) -> None:
 def _answer(context: Context, value: Any) -> None:
     if context.is_kept:
         return
-    code = host.reply(context.sender, context.reference, 0, host.pack(value))
+    try:
+        code = host.reply(context.sender, context.reference, 0, host.pack(value))
+    except MemoryError:
+        _refuse(context, "the process has no memory for the reply")
+        return
     if code == Code.MESSAGE_TOO_LARGE:
         _refuse(context, "the reply is larger than the process may send")
     elif code < 0:
@@ -297,7 +303,7 @@ def run() -> int:
         is_number = type(end.code) is int
         host.exit(256 + (end.code & 255) if is_number else 256, "" if is_number else str(end.code))
         raise
-    if host.allocated() > _alive + _GARBAGE_AT_REST:
+    if host.allocated() > _alive + max(_GARBAGE_AT_REST, _alive - _shared):
         gc.collect()
         _alive = host.allocated()
     return result
@@ -352,13 +358,13 @@ def protocol() -> str:
 
 def warm_up() -> None:
     """After the script: does once what every process does, so that what is made at the first use is shared."""
-    global _alive
+    global _shared, _alive
     _actor()
     log.install()
     _pretend()
     gc.collect()
     gc.freeze()
-    _alive = host.allocated()
+    _shared = _alive = host.allocated()
 
 
 # So often that the interpreter has specialized all of the SDK's code: what it writes into code then is shared.

@@ -146,19 +146,24 @@ def hints(of: Any, owner: type) -> dict[str, Any]:
     return typing.get_type_hints(of, localns={owner.__name__: owner})
 
 
+TRANSIENT = "exuvia.transient"
+"""In the metadata of a field that is no part of what is sent or saved."""
+
+_made: dict[type, Check] = {}
+
+
 def fields(of: type) -> Check:
     """The check of a map against a dataclass: what is missing has its default, what is unknown is skipped."""
+    if of in _made:
+        return _made[of]
     checks: dict[str, Check] = {}
-    resolved = hints(of, of)
+    sent = [field for field in dataclasses.fields(of) if TRANSIENT not in field.metadata]
 
     def check(value, path):
         if type(value) is not dict:
             raise _wrong(path or of.__name__, "a map", value)
-        # Made at the first use: a dataclass may have itself as a part.
-        if not checks:
-            checks.update((field.name, check_of(resolved[field.name])) for field in dataclasses.fields(of))
         known = {}
-        for field in dataclasses.fields(of):
+        for field in sent:
             name = f"{path}.{field.name}" if path else field.name
             if field.name in value:
                 if field.init:
@@ -167,6 +172,10 @@ def fields(of: type) -> Check:
                 raise Refusal(f"`{name}` is missing")
         return of(**known)
 
+    # Before the checks of its parts: it may be one of them.
+    _made[of] = check
+    resolved = hints(of, of)
+    checks.update((field.name, check_of(resolved[field.name])) for field in sent)
     return check
 
 

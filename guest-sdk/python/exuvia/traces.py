@@ -35,7 +35,7 @@ def _frames(traceback) -> list[str]:
             text.append("  ...")
             continue
         file, number, name = line
-        text.append(f'  File "{file}", line {number}, in {name}')
+        text.append(f"  {file}:{number}, in {name}")
         source = _line(file, number)
         if source:
             text.append(f"    {source}")

@@ -19,6 +19,16 @@ pub fn encode(value: &PyObject, out: &mut Vec<u8>, vm: &VirtualMachine) -> PyRes
     encode_at(value, out, 0, vm)
 }
 
+/// Appends what may be long: there may be no memory for it.
+fn put(out: &mut Vec<u8>, bytes: &[u8], vm: &VirtualMachine) -> PyResult<()> {
+    let is_there = out.try_reserve(bytes.len()).is_ok() || out.try_reserve_exact(bytes.len()).is_ok();
+    if !is_there {
+        return Err(vm.new_memory_error("the process has no memory for this message"));
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
 fn encode_at(value: &PyObject, out: &mut Vec<u8>, depth: usize, vm: &VirtualMachine) -> PyResult<()> {
     if depth > DEPTH {
         return Err(vm.new_value_error(format!("nested deeper than {DEPTH}")));
@@ -34,7 +44,7 @@ fn encode_at(value: &PyObject, out: &mut Vec<u8>, depth: usize, vm: &VirtualMach
             return Err(vm.new_value_error("a str with a lone surrogate is no UTF-8"));
         };
         front(out, text.len(), &TEXT);
-        out.extend_from_slice(text.as_bytes());
+        put(out, text.as_bytes(), vm)?;
     } else if let Some(number) = value.downcast_ref::<PyInt>() {
         encode_int(number, out, vm)?;
     } else if let Some(number) = value.downcast_ref::<PyFloat>() {
@@ -42,7 +52,7 @@ fn encode_at(value: &PyObject, out: &mut Vec<u8>, depth: usize, vm: &VirtualMach
         out.extend_from_slice(&number.to_f64().to_be_bytes());
     } else if let Some(bytes) = value.downcast_ref::<PyBytes>() {
         front(out, bytes.as_bytes().len(), &BINARY);
-        out.extend_from_slice(bytes.as_bytes());
+        put(out, bytes.as_bytes(), vm)?;
     } else if let Some(dict) = value.downcast_ref::<PyDict>() {
         let items = dict.items_vec();
         front(out, items.len(), &MAP);
@@ -59,7 +69,7 @@ fn encode_at(value: &PyObject, out: &mut Vec<u8>, depth: usize, vm: &VirtualMach
     } else if value.downcast_ref::<PyByteArray>().is_some() || value.downcast_ref::<PyMemoryView>().is_some() {
         let bytes = ArgBytesLike::try_from_borrowed_object(vm, value)?;
         front(out, bytes.len(), &BINARY);
-        bytes.with_ref(|bytes| out.extend_from_slice(bytes));
+        bytes.with_ref(|bytes| put(out, bytes, vm))?;
     } else if let Some(fields) = vm.get_attribute_opt(value, "__dataclass_fields__")? {
         let Some(fields) = fields.downcast_ref::<PyDict>() else {
             return Err(vm.new_type_error("__dataclass_fields__ is no dict"));
@@ -134,8 +144,56 @@ fn front(out: &mut Vec<u8>, length: usize, (short, most, markers): &Markers) {
     }
 }
 
+/// Up to here no sender can bring about that there is no memory.
+const SMALL: usize = 64 * 1024;
+
+/// Roughly the bytes of memory that the decoded values take, rather too many than too few.
+fn memory_of(bytes: &[u8]) -> usize {
+    /// An object with its share of the heap.
+    const OBJECT: usize = 64;
+    /// A place in a list that grows, and an entry of a dict that grows.
+    const ELEMENT: usize = 12;
+    const ENTRY: usize = 72;
+    let (mut at, mut sum) = (0, 0usize);
+    while let Some(marker) = bytes.get(at) {
+        let number = |width: usize| {
+            let digits = bytes.get(at + 1..at + 1 + width).unwrap_or_default();
+            digits.iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+        };
+        // How many bytes the front has, and the content; what it takes besides the content.
+        let (front, content, takes) = match marker {
+            0x80..0x90 => (1, 0, OBJECT + ENTRY * usize::from(marker & 15)),
+            0x90..0xa0 => (1, 0, OBJECT + ELEMENT * usize::from(marker & 15)),
+            0xa0..0xc0 => (1, usize::from(marker & 31), OBJECT),
+            0xc4..0xc7 => (1 + (1 << (marker - 0xc4)), number(1 << (marker - 0xc4)), OBJECT),
+            0xca => (5, 0, OBJECT),
+            0xcb => (9, 0, OBJECT),
+            0xcc..0xd0 => (1 + (1 << (marker - 0xcc)), 0, OBJECT),
+            0xd0..0xd4 => (1 + (1 << (marker - 0xd0)), 0, OBJECT),
+            0xd9..0xdc => (1 + (1 << (marker - 0xd9)), number(1 << (marker - 0xd9)), OBJECT),
+            // A length that is a lie is found when the elements are not there.
+            0xdc | 0xdd => (1 + (2 << (marker - 0xdc)), 0, OBJECT + ELEMENT * number(2 << (marker - 0xdc)).min(bytes.len())),
+            0xde | 0xdf => (1 + (2 << (marker - 0xde)), 0, OBJECT + ENTRY * number(2 << (marker - 0xde)).min(bytes.len())),
+            // The interpreter has these.
+            _ => (1, 0, 0),
+        };
+        at = at.saturating_add(front).saturating_add(content);
+        sum = sum.saturating_add(content.min(bytes.len())).saturating_add(takes);
+    }
+    sum
+}
+
+/// Raises MemoryError if there is no room for so many bytes.
+pub fn need(size: usize, vm: &VirtualMachine) -> PyResult<()> {
+    let is_there = size <= SMALL || Vec::<u8>::new().try_reserve_exact(size).is_ok();
+    is_there.then_some(()).ok_or_else(|| vm.new_memory_error("the process has no memory for this value"))
+}
+
 /// Reads a value. Returns it and how many bytes it took.
 pub fn decode(bytes: &[u8], vm: &VirtualMachine) -> PyResult<(PyObjectRef, usize)> {
+    if bytes.len() > SMALL / 64 {
+        need(memory_of(bytes), vm)?;
+    }
     let mut reader = Reader { bytes, at: 0, vm };
     let value = reader.value(0)?;
     Ok((value, reader.at))

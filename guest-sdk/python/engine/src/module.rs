@@ -190,8 +190,9 @@ mod native {
         hand().dropped
     }
     #[pyfunction]
-    fn payload(vm: &VirtualMachine) -> PyObjectRef {
-        vm.ctx.new_bytes(hand().payload().to_vec()).into()
+    fn payload(vm: &VirtualMachine) -> PyResult {
+        codec::need(hand().payload().len(), vm)?;
+        Ok(vm.ctx.new_bytes(hand().payload().to_vec()).into())
     }
     /// The payload as text; bytes that are no UTF-8 are replaced.
     #[pyfunction]
