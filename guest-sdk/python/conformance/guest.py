@@ -36,7 +36,7 @@ def inner() -> None:
 class Guest:
     count: int = 0
     notes: list[str] = field(default_factory=list)
-    kept: list[Request] = transient()
+    kept: list[Request] = field(default_factory=list)
     file: BinaryIO | None = transient()
 
     @classmethod
@@ -44,7 +44,7 @@ class Guest:
         return cls(count=start)
 
     def save(self) -> dict[str, Any]:
-        return {"count" if SCHEMA == 1 else "total": self.count, "notes": self.notes}
+        return {"count" if SCHEMA == 1 else "total": self.count, "notes": self.notes, "requests": self.kept}
 
     @classmethod
     def load(cls, saved: Any, schema: int) -> "Guest":
@@ -57,7 +57,9 @@ class Guest:
             raise RuntimeError("the count is 13")
         if VERSION == 3 and count % 2:
             raise Refusal(f"the count {count} is odd")
-        return cls(count=count, notes=check(list[str], saved.get("notes"), "notes"))
+        notes = check(list[str], saved.get("notes"), "notes")
+        # No other language writes these.
+        return cls(count=count, notes=notes, kept=check(list[Request] | None, saved.get("requests"), "requests") or [])
 
     @request
     def version(self) -> int:
@@ -90,13 +92,13 @@ class Guest:
 
     @request("Keep")
     def keep_it(self) -> None:
-        self.kept = [*(self.kept or []), keep()]
+        self.kept.append(keep())
 
     @request
     def release(self, value: Any) -> None:
-        for one in self.kept or []:
+        kept, self.kept = self.kept, []
+        for one in kept:
             one.reply(value)
-        self.kept = None
 
     @request
     def call(self, to: Pid, value: Any, timeout_ms: int) -> dict[str, Any]:

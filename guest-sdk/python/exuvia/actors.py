@@ -193,13 +193,12 @@ class Context:
         self.is_kept = False
 
 
+@dataclasses.dataclass(frozen=True)
 class Request:
-    """A request that is answered later, in another handler or by another process."""
+    """A request that is answered later, in another handler or by another process. It can be a part of the state, and of messages."""
 
-    __slots__ = ("sender", "reference")
-
-    def __init__(self, sender: bytes, reference: int):
-        self.sender, self.reference = Pid(sender), reference
+    sender: Pid
+    reference: int
 
     def reply(self, value: Any = None) -> None:
         """Replies."""

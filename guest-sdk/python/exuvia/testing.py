@@ -72,6 +72,8 @@ class FakeHost:
     groups: dict[str, list[bytes]] = field(default_factory=dict)
     tables: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)
+    # What the next `call_sync`s return.
+    answers: list[Any] = field(default_factory=list)
     acknowledged: tuple[int, str] | None = None
     state: bytes | None = None
     hand: Delivery = field(default_factory=Delivery)
@@ -119,6 +121,13 @@ class FakeHost:
 
     def send(self, to, tag, payload): return self._keep("send", to, tag, payload)[0]
     def request(self, to, tag, payload): return self._keep("request", to, tag, payload)
+    def call(self, to, tag, payload, timeout):
+        self._keep("call", to, tag, payload)
+        if not self.answers:
+            return Code.TIMEOUT
+        self.hand = Delivery(Kind.REPLY, sender=to, payload=codec.pack(self.answers.pop(0)))
+        return Kind.REPLY
+
     def send_after(self, to, tag, payload, delay): return self._keep("send_after", to, tag, payload, delay)
     def cancel_timer(self, reference): return -1
     def sleep(self, time): return 0

@@ -24,6 +24,8 @@ def _frames(traceback) -> list[str]:
         lines.append((code.co_filename, traceback.tb_lineno, code.co_name))
         traceback = traceback.tb_next
     # The SDK calls the handler: that is not what the author looks for.
+    # As in the reasons of other languages, and of Python's faulthandler: where it happened is what must not be cut.
+    lines.reverse()
     own = [line for line in lines if not line[0].startswith("exuvia/")]
     lines = own or lines
     if len(lines) > _MOST_FRAMES:
@@ -54,7 +56,7 @@ def describe(error: BaseException) -> str:
             text = str(error)
             last = f"{type(error).__name__}: {text}" if text else type(error).__name__
         frames = _frames(error.__traceback__)
-        lines = [last, "Traceback (most recent call last):", *frames] if frames else [last]
+        lines = [last, "Traceback (most recent call first):", *frames] if frames else [last]
         parts.append("\n".join(lines))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "\ncaused by ".join(parts)

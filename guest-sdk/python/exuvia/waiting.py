@@ -106,13 +106,7 @@ async def call(to: To, message: Any, /, *, timeout: float | None = DEFAULT_TIMEO
 
 def call_sync(to: To, message: Any, /, *, timeout: float | None = DEFAULT_TIMEOUT, tag: int = 0, **parameters: Any) -> Any:
     """As `call`, but the process keeps its stack."""
-    if target("call", to) == host.own_pid():
-        raise HostError("call", Code.BAD_ARGUMENT)
-    reference = _request(to, tag, content(message, parameters))
-    kind = host.receive(milliseconds(timeout), Receive.REFERENCE, reference)
-    if kind < 0:
-        host.demonitor(reference)
-        must("call", kind if kind != Code.EMPTY else Code.TIMEOUT)
+    kind = must("call", host.call(target("call", to), tag, content(message, parameters), milliseconds(timeout)))
     try:
         return answer_in_hand(kind)
     finally:

@@ -40,6 +40,7 @@ calls! {
     fn receive(header: *mut Header, buffer: Out, capacity: u32, timeout: i64, mode: i32, key: i64) -> i32;
     fn send(to: In, tag: u32, data: In, length: u32) -> i32;
     fn request(to: In, tag: u32, data: In, length: u32, reference: *mut i64) -> i32;
+    fn call(to: In, tag: u32, data: In, length: u32, header: *mut Header, buffer: Out, capacity: u32, timeout: i64) -> i32;
     fn reply(to: In, reference: i64, tag: u32, data: In, length: u32) -> i32;
     fn spawn(module: In, module_length: u32, arguments: In, arguments_length: u32, options: In, pid: Out, reference: *mut i64) -> i32;
     fn init_ack(status: i32, data: In, length: u32) -> i32;

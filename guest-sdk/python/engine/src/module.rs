@@ -263,6 +263,22 @@ mod native {
         let code = data.with_ref(|data| unsafe { host::request(to.as_ptr(), tag, data.as_ptr(), data.len() as u32, &mut reference) });
         pair(code, vm.ctx.new_int(reference), vm)
     }
+    /// call(to, tag, data, timeout): the kind of what is in hand then, or a negative code.
+    #[pyfunction]
+    fn call(to: Pid, tag: u32, data: ArgBytesLike, timeout: i64) -> i32 {
+        let (to, message) = (pid_of(&to), hand());
+        message.forget();
+        let code = data.with_ref(|data| unsafe {
+            let short = message.short.as_mut_ptr();
+            host::call(to.as_ptr(), tag, data.as_ptr(), data.len() as u32, &mut message.header, short, SHORT as u32, timeout)
+        });
+        match code {
+            0 => message.header.kind as i32,
+            // The reply is in the mailbox.
+            code if code == Code::TooBig as i32 => take(0, modes::REFERENCE, message.header.reference),
+            code => code,
+        }
+    }
     #[pyfunction]
     fn reply(to: Pid, reference: i64, tag: u32, data: ArgBytesLike) -> i32 {
         let to = pid_of(&to);
