@@ -1,7 +1,9 @@
-"""What each process must have for itself, although the start is shared: random numbers and the environment."""
+"""What is different in a process: random numbers and the environment, although the start is shared, and the depth of JSON."""
 
 from __future__ import annotations
 
+import json
+import json.decoder
 import os
 import random
 import sys
@@ -40,6 +42,22 @@ def share_nothing_random() -> None:
         if isinstance(getattr(getattr(random, name), "__self__", None), random.Random):
             setattr(random, name, getattr(source, name))
     random._inst = source
+
+
+# The interpreter's parser calls itself, and a process has less stack than it takes for granted.
+_JSON_DEPTH = 200
+
+
+def bound_json() -> None:
+    """Makes JSON that is nested too deep an error of the text, as it may have been sent by anybody."""
+    whole = json.decoder.JSONDecoder.raw_decode
+
+    def raw_decode(self, s, idx=0):
+        if isinstance(s, str) and host.nests_deeper(s, _JSON_DEPTH):
+            raise json.JSONDecodeError(f"nested deeper than {_JSON_DEPTH}", s, idx)
+        return whole(self, s, idx)
+
+    json.decoder.JSONDecoder.raw_decode = raw_decode
 
 
 def begin() -> None:

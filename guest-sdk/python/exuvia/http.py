@@ -6,7 +6,7 @@ import json
 from typing import Any, Mapping
 
 from .constants import Code, Tag
-from .errors import HostError
+from .errors import HostError, Refusal
 from .host import host
 
 
@@ -30,8 +30,11 @@ class HttpRequest:
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError if it is none."""
-        return json.loads(self.body)
+        """The body as JSON. A Refusal if it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise Refusal(f"the body is no JSON: {error}") from None
 
 
 class Response:

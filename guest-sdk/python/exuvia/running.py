@@ -349,6 +349,7 @@ def load(schema: int, data: bytes) -> int:
 def prepare() -> None:
     """Before the script."""
     fresh.share_nothing_random()
+    fresh.bound_json()
 
 
 def protocol() -> str:

@@ -252,6 +252,7 @@ class FakeHost:
         del self.tables[table]
         return 0
 
+    def nests_deeper(self, text, limit): return False
     def born(self): return [], []
     def allocated(self): return 0
 

@@ -58,7 +58,12 @@ def answer_in_hand(kind: int) -> Any:
     tag = host.tag()
     if tag == Tag.REFUSED:
         raise Refused(host.text())
-    return host.value() if tag == 0 else host.payload()
+    try:
+        return host.value() if tag == 0 else host.payload()
+    except MemoryError:
+        raise HostError("call", Code.TOO_BIG) from None
+    except ValueError as error:
+        raise HostError("call", "BAD_REPLY") from error
 
 
 class _Call(Wait):
@@ -74,7 +79,7 @@ class _Call(Wait):
         _forbid(self.timer)
         try:
             value = answer_in_hand(kind)
-        except (HostError, Refused, ValueError) as error:
+        except (HostError, Refused) as error:
             host.forget()
             self.resume(None, error)
             return

@@ -101,8 +101,8 @@ class Actor(unittest.TestCase):
         with self.assertRaises(TimeoutError):
             self.process.request("Tried", other=OTHER_PID)
         call = [sent for sent in host.sent if sent.call == "request"][-1]
-        with self.assertRaises(ValueError):
-            self.process.deliver(Delivery(Kind.REPLY, reference=call.reference, payload=b"\xc1"))
+        self.process.deliver(Delivery(Kind.REPLY, reference=call.reference, payload=b"\xc1"))
+        self.assertEqual(host.replies[-1].value, "call: BAD_REPLY")
 
     def test_a_selection_takes_one_and_leaves_the_others(self):
         with self.assertRaises(TimeoutError):
@@ -141,6 +141,7 @@ class Actor(unittest.TestCase):
         head, used = codec.unpack_front(asked("POST", b"[1]").payload)
         self.assertEqual((head["status"], host.replies[-1].payload[used:]), (201, b"[1]"))
         self.assertEqual(head["headers"], [["content-type", "application/json"]])
+        self.assertEqual(asked("POST", b"{").tag, Tag.REFUSED)
         for garbage in (b"", b"\xc1", codec.pack({"headers": [[1, 2]]}), codec.pack([])):
             self.process.deliver(Delivery(Kind.REQUEST, tag=Tag.HTTP_REQUEST, reference=8, payload=garbage))
             self.assertEqual(host.replies[-1].tag, Tag.REFUSED)

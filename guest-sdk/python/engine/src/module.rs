@@ -249,6 +249,23 @@ mod native {
         Ok(vm.ctx.new_tuple(vec![value, vm.ctx.new_int(used).into()]).into())
     }
 
+    /// nests_deeper(text, limit): whether a text in JSON has brackets in brackets beyond a limit.
+    #[pyfunction]
+    fn nests_deeper(text: PyStrRef, limit: usize) -> bool {
+        let (mut depth, mut is_text, mut is_escaped) = (0usize, false, false);
+        text.as_bytes().iter().any(|byte| {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' if is_text => is_escaped = true,
+                b'"' => is_text = !is_text,
+                b'[' | b'{' if !is_text => depth += 1,
+                b']' | b'}' if !is_text => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth > limit
+        })
+    }
+
     // ---- messages ----
 
     #[pyfunction]
