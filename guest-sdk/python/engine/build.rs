@@ -28,10 +28,17 @@ fn main() {
         let file = [format!("{path}.py"), format!("{path}/__init__.py")]
             .into_iter()
             .find(|file| library.join(file).is_file())
-            .unwrap_or_else(|| panic!("modules.txt: there is no module {name} in {}", library.display()));
+            .unwrap_or_else(|| {
+                panic!(
+                    "modules.txt: there is no module {name} in {}",
+                    library.display()
+                )
+            });
         let copy = to.join(&file);
-        fs::create_dir_all(copy.parent().expect("it is in a folder")).expect("cannot make a folder in OUT_DIR");
-        fs::copy(library.join(&file), copy).unwrap_or_else(|error| panic!("cannot copy {file}: {error}"));
+        fs::create_dir_all(copy.parent().expect("it is in a folder"))
+            .expect("cannot make a folder in OUT_DIR");
+        fs::copy(library.join(&file), copy)
+            .unwrap_or_else(|error| panic!("cannot copy {file}: {error}"));
     }
     // The folder is sought beside the file that names it.
     let text = "rustpython_vm::py_freeze!(dir = \"Lib\", crate_name = \"rustpython_vm\")\n";

@@ -70,7 +70,9 @@ class Handler:
             if name in content:
                 known[name] = check(content[name], name)
             elif is_needed:
-                known[name] = check(None, name) if "Option" in describe(self.types[name]) else _missing(name)
+                if not describe(self.types[name]).startswith("Option<"):
+                    raise Refusal(f"`{name}` is missing")
+                known[name] = None
         return self.method(instance, **known)
 
     def line(self) -> dict[str, Any]:
@@ -86,10 +88,6 @@ class Handler:
         if self.docs:
             line["docs"] = self.docs
         return line
-
-
-def _missing(name: str) -> Any:
-    raise Refusal(f"`{name}` is missing")
 
 
 @overload
@@ -183,14 +181,18 @@ def actor(of=None, /, *, schema=0, concurrent=False):
 class Context:
     """The message that is being handled."""
 
-    __slots__ = ("kind", "sender", "tag", "reference", "is_kept")
+    __slots__ = ("kind", "origin", "tag", "reference", "is_kept")
 
     def __init__(self, kind: int):
         self.kind = kind
-        self.sender = Pid(host.sender())
-        self.tag = host.tag()
-        self.reference = host.reference()
+        # The pid as bytes: not every handler asks who has sent the message.
+        self.origin, self.tag, self.reference = host.head()
         self.is_kept = False
+
+    @property
+    def sender(self) -> Pid:
+        """The process that has sent it."""
+        return Pid(self.origin)
 
 
 @dataclasses.dataclass(frozen=True)

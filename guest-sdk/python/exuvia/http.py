@@ -76,8 +76,8 @@ def respond(context: Any, response: Any) -> None:
     if kind is not None and not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", kind))
     head = host.pack({"status": response.status, "headers": headers})
-    code = host.reply(context.sender, context.reference, Tag.HTTP_RESPONSE, head + (body.encode() if isinstance(body, str) else body))
+    code = host.reply(context.origin, context.reference, Tag.HTTP_RESPONSE, head + (body.encode() if isinstance(body, str) else body))
     if code == Code.MESSAGE_TOO_LARGE:
-        host.reply(context.sender, context.reference, Tag.REFUSED, b"the response is larger than the process may send")
+        host.reply(context.origin, context.reference, Tag.REFUSED, b"the response is larger than the process may send")
     elif code < 0:
         raise HostError("reply", code)

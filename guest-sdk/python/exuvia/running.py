@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import json
+from types import CoroutineType
 from typing import Any, Callable
 
 from . import actors, fresh, http, log
@@ -47,16 +47,8 @@ def schema() -> int:
 # ---- handlers ----
 
 
-def _within(context: Context, run: Callable[[], Any]) -> Any:
-    before, actors.current = actors.current, context
-    try:
-        return run()
-    finally:
-        actors.current = before
-
-
 def _refuse(context: Context, why: str) -> None:
-    host.reply(context.sender, context.reference, Tag.REFUSED, why.encode("utf-8", "replace"))
+    host.reply(context.origin, context.reference, Tag.REFUSED, why.encode("utf-8", "replace"))
 
 
 def _failed(context: Context, error: BaseException) -> None:
@@ -69,19 +61,33 @@ def _failed(context: Context, error: BaseException) -> None:
         log.warning(f"a message was refused: {error}")
 
 
-def _perform(context: Context, run: Callable[[], Any], done: Callable[[Any], None]) -> None:
+def _within(context: Context, function: Callable, *arguments: Any) -> Any:
+    before, actors.current = actors.current, context
+    try:
+        return function(*arguments)
+    finally:
+        actors.current = before
+
+
+def _perform(context: Context, done: Callable[[Context, Any], None], function: Callable, *arguments: Any) -> None:
     """Runs a handler, and `done` with what it returned when it has ended, also if it is async."""
     try:
-        result = _within(context, run)
-        if inspect.iscoroutine(result):
-            Task(result, done, lambda error: _failed(context, error), lambda step: _within(context, step))
-            return
-        done(result)
+        result = _within(context, function, *arguments)
     except Refusal as error:
         _failed(context, error)
+        return
+    if type(result) is CoroutineType:
+        Task(
+            result,
+            lambda value: done(context, value),
+            lambda error: _failed(context, error),
+            lambda step, *arguments: _within(context, step, *arguments),
+        )
+    else:
+        done(context, result)
 
 
-def _nothing(result: Any) -> None:
+def _nothing(context: Context, result: Any) -> None:
     pass
 
 
@@ -89,7 +95,7 @@ def _answer(context: Context, value: Any) -> None:
     if context.is_kept:
         return
     try:
-        code = host.reply(context.sender, context.reference, 0, host.pack(value))
+        code = host.reply(context.origin, context.reference, 0, host.pack(value))
     except MemoryError:
         _refuse(context, "the process has no memory for the reply")
         return
@@ -145,9 +151,9 @@ def _message(kind: int) -> None:
     name, content = _called(value) if context.tag == 0 else (None, value)
     handler = _actor().messages.get(name)
     if handler is not None:
-        _perform(context, lambda: handler.take(_instance, content), _nothing)
+        _perform(context, _nothing, handler.take, _instance, content)
     elif other is not None:
-        _perform(context, lambda: other(value), _nothing)
+        _perform(context, _nothing, other, value)
     else:
         log.warning(f"dropped an unknown message: {_shown(name, value)}")
 
@@ -166,14 +172,14 @@ def _request() -> None:
         _refuse(context, str(error))
         return
     if is_http:
-        _perform(context, lambda: _instance.on_http(value), lambda response: http.respond(context, response))
+        _perform(context, http.respond, _instance.on_http, value)
         return
     name, content = _called(value) if context.tag == 0 else (None, value)
     handler = _actor().requests.get(name)
     if handler is not None:
-        _perform(context, lambda: handler.take(_instance, content), lambda result: _answer(context, result))
+        _perform(context, _answer, handler.take, _instance, content)
     elif other is not None:
-        _perform(context, lambda: other(value), lambda result: _answer(context, result))
+        _perform(context, _answer, other, value)
     else:
         _refuse(context, f"unknown request: {_shown(name, value)}")
 
@@ -184,7 +190,7 @@ def _event(name: str, make: Callable[[Context], Any]) -> None:
     event = make(context) if handler is not None else None
     host.forget()
     if handler is not None:
-        _perform(context, lambda: handler(event), _nothing)
+        _perform(context, _nothing, handler, event)
 
 
 def _reply() -> None:
@@ -199,7 +205,7 @@ def _reply() -> None:
     except Refusal as error:
         log.warning(f"dropped a reply: {error}")
         return
-    _perform(context, lambda: handler(Reply(context, value)), _nothing)
+    _perform(context, _nothing, handler, Reply(context, value))
 
 
 class Reply:

@@ -99,6 +99,7 @@ class FakeHost:
                 return message.kind
         return Code.EMPTY if timeout == 0 else Code.TIMEOUT
 
+    def head(self) -> tuple[bytes, int, int]: return self.hand.sender, self.hand.tag, self.hand.reference
     def kind(self) -> int: return self.hand.kind
     def length(self) -> int: return len(self.hand.payload)
     def sender(self) -> bytes: return self.hand.sender

@@ -240,7 +240,7 @@ class Task:
         coroutine: Coroutine,
         done: Callable[[Any], None],
         failed: Callable[[BaseException], None],
-        around: Callable[[Callable[[], Any]], Any],
+        around: Callable[..., Any],
     ):
         self.coroutine, self.done, self.failed, self.around = coroutine, done, failed, around
         Task.running += 1
@@ -251,9 +251,9 @@ class Task:
         coroutine = self.coroutine
         try:
             if error is None:
-                wait = self.around(lambda: coroutine.send(value))
+                wait = self.around(coroutine.send, value)
             else:
-                wait = self.around(lambda: coroutine.throw(error))
+                wait = self.around(coroutine.throw, error)
         except StopIteration as stop:
             Task.running -= 1
             self.done(stop.value)
@@ -278,7 +278,7 @@ class _Gather(Wait):
         if not coroutines:
             resume([], None)
         for i, coroutine in enumerate(coroutines):
-            Task(_awaited(coroutine), lambda value, i=i: self.one(i, value), self.failed, lambda run: run())
+            Task(_awaited(coroutine), lambda value, i=i: self.one(i, value), self.failed, lambda step, *arguments: step(*arguments))
 
     def one(self, i, value):
         self.results[i] = value

@@ -4,10 +4,13 @@
 //! there, and the depth is bounded.
 
 use rustpython_vm::builtins::{
-    PyBaseExceptionRef, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyStr, PyTuple,
+    PyBaseExceptionRef, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyStr,
+    PyTuple,
 };
 use rustpython_vm::function::ArgBytesLike;
-use rustpython_vm::{AsObject, Py, PyObject, PyObjectRef, PyResult, TryFromBorrowedObject, VirtualMachine};
+use rustpython_vm::{
+    AsObject, Py, PyObject, PyObjectRef, PyResult, TryFromBorrowedObject, VirtualMachine,
+};
 
 /// How deep lists and maps may be nested.
 const DEPTH: usize = 100;
@@ -21,7 +24,8 @@ pub fn encode(value: &PyObject, out: &mut Vec<u8>, vm: &VirtualMachine) -> PyRes
 
 /// Appends what may be long: there may be no memory for it.
 fn put(out: &mut Vec<u8>, bytes: &[u8], vm: &VirtualMachine) -> PyResult<()> {
-    let is_there = out.try_reserve(bytes.len()).is_ok() || out.try_reserve_exact(bytes.len()).is_ok();
+    let is_there =
+        out.try_reserve(bytes.len()).is_ok() || out.try_reserve_exact(bytes.len()).is_ok();
     if !is_there {
         return Err(vm.new_memory_error("the process has no memory for this message"));
     }
@@ -29,7 +33,12 @@ fn put(out: &mut Vec<u8>, bytes: &[u8], vm: &VirtualMachine) -> PyResult<()> {
     Ok(())
 }
 
-fn encode_at(value: &PyObject, out: &mut Vec<u8>, depth: usize, vm: &VirtualMachine) -> PyResult<()> {
+fn encode_at(
+    value: &PyObject,
+    out: &mut Vec<u8>,
+    depth: usize,
+    vm: &VirtualMachine,
+) -> PyResult<()> {
     if depth > DEPTH {
         return Err(vm.new_value_error(format!("nested deeper than {DEPTH}")));
     }
@@ -66,7 +75,9 @@ fn encode_at(value: &PyObject, out: &mut Vec<u8>, depth: usize, vm: &VirtualMach
         encode_all(&elements, out, depth, vm)?;
     } else if let Some(tuple) = value.downcast_ref::<PyTuple>() {
         encode_all(tuple.as_slice(), out, depth, vm)?;
-    } else if value.downcast_ref::<PyByteArray>().is_some() || value.downcast_ref::<PyMemoryView>().is_some() {
+    } else if value.downcast_ref::<PyByteArray>().is_some()
+        || value.downcast_ref::<PyMemoryView>().is_some()
+    {
         let bytes = ArgBytesLike::try_from_borrowed_object(vm, value)?;
         front(out, bytes.len(), &BINARY);
         bytes.with_ref(|bytes| put(out, bytes, vm))?;
@@ -91,9 +102,16 @@ fn encode_at(value: &PyObject, out: &mut Vec<u8>, depth: usize, vm: &VirtualMach
     Ok(())
 }
 
-fn encode_all(elements: &[PyObjectRef], out: &mut Vec<u8>, depth: usize, vm: &VirtualMachine) -> PyResult<()> {
+fn encode_all(
+    elements: &[PyObjectRef],
+    out: &mut Vec<u8>,
+    depth: usize,
+    vm: &VirtualMachine,
+) -> PyResult<()> {
     front(out, elements.len(), &ARRAY);
-    elements.iter().try_for_each(|element| encode_at(element, out, depth + 1, vm))
+    elements
+        .iter()
+        .try_for_each(|element| encode_at(element, out, depth + 1, vm))
 }
 
 fn encode_int(number: &Py<PyInt>, out: &mut Vec<u8>, vm: &VirtualMachine) -> PyResult<()> {
@@ -158,27 +176,47 @@ fn memory_of(bytes: &[u8]) -> usize {
     while let Some(marker) = bytes.get(at) {
         let number = |width: usize| {
             let digits = bytes.get(at + 1..at + 1 + width).unwrap_or_default();
-            digits.iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+            digits
+                .iter()
+                .fold(0, |number, byte| number << 8 | usize::from(*byte))
         };
         // How many bytes the front has, and the content; what it takes besides the content.
         let (front, content, takes) = match marker {
             0x80..0x90 => (1, 0, OBJECT + ENTRY * usize::from(marker & 15)),
             0x90..0xa0 => (1, 0, OBJECT + ELEMENT * usize::from(marker & 15)),
             0xa0..0xc0 => (1, usize::from(marker & 31), OBJECT),
-            0xc4..0xc7 => (1 + (1 << (marker - 0xc4)), number(1 << (marker - 0xc4)), OBJECT),
+            0xc4..0xc7 => (
+                1 + (1 << (marker - 0xc4)),
+                number(1 << (marker - 0xc4)),
+                OBJECT,
+            ),
             0xca => (5, 0, OBJECT),
             0xcb => (9, 0, OBJECT),
             0xcc..0xd0 => (1 + (1 << (marker - 0xcc)), 0, OBJECT),
             0xd0..0xd4 => (1 + (1 << (marker - 0xd0)), 0, OBJECT),
-            0xd9..0xdc => (1 + (1 << (marker - 0xd9)), number(1 << (marker - 0xd9)), OBJECT),
+            0xd9..0xdc => (
+                1 + (1 << (marker - 0xd9)),
+                number(1 << (marker - 0xd9)),
+                OBJECT,
+            ),
             // A length that is a lie is found when the elements are not there.
-            0xdc | 0xdd => (1 + (2 << (marker - 0xdc)), 0, OBJECT + ELEMENT * number(2 << (marker - 0xdc)).min(bytes.len())),
-            0xde | 0xdf => (1 + (2 << (marker - 0xde)), 0, OBJECT + ENTRY * number(2 << (marker - 0xde)).min(bytes.len())),
+            0xdc | 0xdd => (
+                1 + (2 << (marker - 0xdc)),
+                0,
+                OBJECT + ELEMENT * number(2 << (marker - 0xdc)).min(bytes.len()),
+            ),
+            0xde | 0xdf => (
+                1 + (2 << (marker - 0xde)),
+                0,
+                OBJECT + ENTRY * number(2 << (marker - 0xde)).min(bytes.len()),
+            ),
             // The interpreter has these.
             _ => (1, 0, 0),
         };
         at = at.saturating_add(front).saturating_add(content);
-        sum = sum.saturating_add(content.min(bytes.len())).saturating_add(takes);
+        sum = sum
+            .saturating_add(content.min(bytes.len()))
+            .saturating_add(takes);
     }
     sum
 }
@@ -186,7 +224,9 @@ fn memory_of(bytes: &[u8]) -> usize {
 /// Raises MemoryError if there is no room for so many bytes.
 pub fn need(size: usize, vm: &VirtualMachine) -> PyResult<()> {
     let is_there = size <= SMALL || Vec::<u8>::new().try_reserve_exact(size).is_ok();
-    is_there.then_some(()).ok_or_else(|| vm.new_memory_error("the process has no memory for this value"))
+    is_there
+        .then_some(())
+        .ok_or_else(|| vm.new_memory_error("the process has no memory for this value"))
 }
 
 /// Reads a value. Returns it and how many bytes it took.
@@ -219,7 +259,10 @@ impl<'a> Reader<'a> {
 
     /// An unsigned number of up to 8 bytes.
     fn number(&mut self, width: usize) -> PyResult<u64> {
-        Ok(self.take(width)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Ok(self
+            .take(width)?
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
     fn signed(&mut self, width: usize) -> PyResult<PyObjectRef> {
@@ -247,7 +290,9 @@ impl<'a> Reader<'a> {
                 let length = length(self, 1 << (marker - 0xc4))?;
                 ctx.new_bytes(self.take(length)?.to_vec()).into()
             }
-            0xca => ctx.new_float(f32::from_bits(self.number(4)? as u32).into()).into(),
+            0xca => ctx
+                .new_float(f32::from_bits(self.number(4)? as u32).into())
+                .into(),
             0xcb => ctx.new_float(f64::from_bits(self.number(8)?)).into(),
             0xcc..0xd0 => ctx.new_int(self.number(1 << (marker - 0xcc))?).into(),
             0xd0..0xd4 => self.signed(1 << (marker - 0xd0))?,
@@ -270,7 +315,8 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, length: usize) -> PyResult<PyObjectRef> {
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| self.error("a text is no UTF-8"))?;
+        let text = std::str::from_utf8(self.take(length)?)
+            .map_err(|_| self.error("a text is no UTF-8"))?;
         Ok(self.vm.ctx.new_str(text).into())
     }
 

@@ -24,7 +24,8 @@ const LARGEST_SLOT: usize = 2016;
 /// What all blocks are aligned to.
 const GRANULE: usize = 16;
 const SIZES: [u16; 22] = [
-    16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 672, 800, 1008, 1344, 2016,
+    16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 672, 800, 1008,
+    1344, 2016,
 ];
 /// No page: 0 is never one of the heap's.
 const NONE: u32 = 0;

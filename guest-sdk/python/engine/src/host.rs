@@ -20,7 +20,16 @@ const _: () = assert!(size_of::<Header>() == HEADER_SIZE as usize);
 
 impl Header {
     pub const fn new() -> Header {
-        Header { size: HEADER_SIZE, kind: 0, sender: [0; 16], reference: 0, tag: 0, length: 0, reason: 0, reserved: 0 }
+        Header {
+            size: HEADER_SIZE,
+            kind: 0,
+            sender: [0; 16],
+            reference: 0,
+            tag: 0,
+            length: 0,
+            reason: 0,
+            reserved: 0,
+        }
     }
 }
 

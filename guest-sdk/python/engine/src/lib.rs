@@ -60,13 +60,26 @@ fn python() -> &'static mut Python {
         let builder = Interpreter::builder(settings());
         let library = rustpython_stdlib::stdlib_module_defs(&builder.ctx);
         let own = module::module_def(&builder.ctx);
-        let interpreter = builder.add_native_modules(&library).add_native_module(own).add_frozen_modules(FROZEN).build();
-        Python { interpreter, boot: None, running: None }
+        let interpreter = builder
+            .add_native_modules(&library)
+            .add_native_module(own)
+            .add_frozen_modules(FROZEN)
+            .build();
+        Python {
+            interpreter,
+            boot: None,
+            running: None,
+        }
     })
 }
 
 /// Calls a function of the SDK.
-fn call(name: &str, vm: &VirtualMachine, running: &Option<PyObjectRef>, arguments: Vec<PyObjectRef>) -> PyResult {
+fn call(
+    name: &str,
+    vm: &VirtualMachine,
+    running: &Option<PyObjectRef>,
+    arguments: Vec<PyObjectRef>,
+) -> PyResult {
     let Some(running) = running else {
         return Err(vm.new_runtime_error("the interpreter was not started: warm_up was not called"));
     };
@@ -76,7 +89,11 @@ fn call(name: &str, vm: &VirtualMachine, running: &Option<PyObjectRef>, argument
 /// The text of an exception, with its traceback.
 fn describe(error: &PyBaseExceptionRef, vm: &VirtualMachine, boot: &Option<PyObjectRef>) -> String {
     let text = boot.as_ref().and_then(|boot| {
-        let text = boot.get_item("describe", vm).ok()?.call((error.clone(),), vm).ok()?;
+        let text = boot
+            .get_item("describe", vm)
+            .ok()?
+            .call((error.clone(),), vm)
+            .ok()?;
         Some(text.downcast_ref::<PyStr>()?.to_string_lossy().into_owned())
     });
     text.unwrap_or_else(|| {
@@ -116,9 +133,14 @@ pub extern "C" fn exuvia_shared_start() {}
 /// The schema number of the actor's state.
 #[unsafe(no_mangle)]
 pub extern "C" fn exuvia_schema() -> i32 {
-    let Python { interpreter, boot, running } = python();
+    let Python {
+        interpreter,
+        boot,
+        running,
+    } = python();
     interpreter.enter(|vm| {
-        let schema = call("schema", vm, running, vec![]).and_then(|schema| schema.try_into_value(vm));
+        let schema =
+            call("schema", vm, running, vec![]).and_then(|schema| schema.try_into_value(vm));
         schema.unwrap_or_else(|error| log_and_die(&describe(&error, vm, boot)))
     })
 }
@@ -126,7 +148,11 @@ pub extern "C" fn exuvia_schema() -> i32 {
 /// Starts the interpreter, the SDK and the script.
 #[unsafe(no_mangle)]
 pub extern "C" fn warm_up() {
-    let Python { interpreter, boot, running } = python();
+    let Python {
+        interpreter,
+        boot,
+        running,
+    } = python();
     interpreter.enter(|vm| {
         vm.recursion_limit.set(RECURSION);
         let found = payload::scripts().find(|(name, ..)| *name == BOOT);
@@ -134,12 +160,14 @@ pub extern "C" fn warm_up() {
             log_and_die("the engine has no script: exuvia-py build puts it in");
         };
         let started = vm.compile(text, Mode::Exec, file.to_owned());
-        let started = started.map_err(|error| vm.new_runtime_error(error.to_string())).and_then(|code| {
-            let scope = vm.new_scope_with_builtins();
-            *boot = Some(scope.globals.clone().into());
-            vm.run_code_obj(code, scope.clone())?;
-            scope.globals.get_item("start", vm)?.call((), vm)
-        });
+        let started = started
+            .map_err(|error| vm.new_runtime_error(error.to_string()))
+            .and_then(|code| {
+                let scope = vm.new_scope_with_builtins();
+                *boot = Some(scope.globals.clone().into());
+                vm.run_code_obj(code, scope.clone())?;
+                scope.globals.get_item("start", vm)?.call((), vm)
+            });
         match started {
             Ok(module) => *running = Some(module),
             Err(error) => log_and_die(&describe(&error, vm, boot)),
@@ -150,7 +178,11 @@ pub extern "C" fn warm_up() {
 /// Handles what is in the mailbox.
 #[unsafe(no_mangle)]
 pub extern "C" fn run() -> i32 {
-    let Python { interpreter, boot, running } = python();
+    let Python {
+        interpreter,
+        boot,
+        running,
+    } = python();
     interpreter.enter(|vm| {
         let result = call("run", vm, running, vec![]).and_then(|result| result.try_into_value(vm));
         result.unwrap_or_else(|error| die(&describe(&error, vm, boot)))
@@ -160,7 +192,11 @@ pub extern "C" fn run() -> i32 {
 /// Saves the state.
 #[unsafe(no_mangle)]
 pub extern "C" fn save() -> i32 {
-    let Python { interpreter, boot, running } = python();
+    let Python {
+        interpreter,
+        boot,
+        running,
+    } = python();
     interpreter.enter(|vm| {
         let result = call("save", vm, running, vec![]).and_then(|result| result.try_into_value(vm));
         result.unwrap_or_else(|error| log_and_die(&describe(&error, vm, boot)))
@@ -170,7 +206,11 @@ pub extern "C" fn save() -> i32 {
 /// Loads a saved state.
 #[unsafe(no_mangle)]
 pub extern "C" fn load(from_schema: i32, length: i32) -> i32 {
-    let Python { interpreter, boot, running } = python();
+    let Python {
+        interpreter,
+        boot,
+        running,
+    } = python();
     interpreter.enter(|vm| {
         let mut bytes = vec![0; length as usize];
         // SAFETY: the buffer has this length.
@@ -178,8 +218,12 @@ pub extern "C" fn load(from_schema: i32, length: i32) -> i32 {
             log_error("the state has another length than was said");
             return 1;
         }
-        let arguments = vec![vm.ctx.new_int(from_schema).into(), vm.ctx.new_bytes(bytes).into()];
-        let result = call("load", vm, running, arguments).and_then(|result| result.try_into_value(vm));
+        let arguments = vec![
+            vm.ctx.new_int(from_schema).into(),
+            vm.ctx.new_bytes(bytes).into(),
+        ];
+        let result =
+            call("load", vm, running, arguments).and_then(|result| result.try_into_value(vm));
         result.unwrap_or_else(|error| log_and_die(&describe(&error, vm, boot)))
     })
 }

@@ -26,10 +26,18 @@ struct Hand(UnsafeCell<Message>);
 // SAFETY: the module has one thread.
 unsafe impl Sync for Hand {}
 
-static HAND: Hand = Hand(UnsafeCell::new(Message { header: Header::new(), short: [0; SHORT], long: None, dropped: false }));
+static HAND: Hand = Hand(UnsafeCell::new(Message {
+    header: Header::new(),
+    short: [0; SHORT],
+    long: None,
+    dropped: false,
+}));
 
 /// The message in hand. Each function of the module uses it for itself, and calls no other with it.
-#[allow(clippy::mut_from_ref, reason = "one thread, and no reference outlives a function")]
+#[allow(
+    clippy::mut_from_ref,
+    reason = "one thread, and no reference outlives a function"
+)]
 fn hand() -> &'static mut Message {
     // SAFETY: as above.
     unsafe { &mut *HAND.0.get() }
@@ -53,6 +61,10 @@ impl Message {
     }
 }
 
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each block is a host call: what is passed lives as long as the function, and its length is its own"
+)]
 #[rustpython_vm::pymodule(name = "_exuvia")]
 mod native {
     use exuvia_abi::{Code, Kind, io, receive as modes};
@@ -76,7 +88,9 @@ mod native {
     }
 
     fn pair(code: i32, value: impl Into<PyObjectRef>, vm: &VirtualMachine) -> PyObjectRef {
-        vm.ctx.new_tuple(vec![vm.ctx.new_int(code).into(), value.into()]).into()
+        vm.ctx
+            .new_tuple(vec![vm.ctx.new_int(code).into(), value.into()])
+            .into()
     }
 
     // ---- the message in hand ----
@@ -89,7 +103,16 @@ mod native {
         loop {
             message.header = Header::new();
             // SAFETY: the buffers have these sizes.
-            let code = unsafe { host::receive(&mut message.header, message.short.as_mut_ptr(), SHORT as u32, timeout, mode, key) };
+            let code = unsafe {
+                host::receive(
+                    &mut message.header,
+                    message.short.as_mut_ptr(),
+                    SHORT as u32,
+                    timeout,
+                    mode,
+                    key,
+                )
+            };
             if code == 0 {
                 return message.header.kind as i32;
             }
@@ -102,17 +125,39 @@ mod native {
                 message.header = Header::new();
                 // SAFETY: so many bytes are reserved, and the host has written them if it returns 0.
                 let code = unsafe {
-                    let code = host::receive(&mut message.header, long.as_mut_ptr(), length as u32, 0, mode, key);
-                    long.set_len(if code == 0 { message.header.length as usize } else { 0 });
+                    let code = host::receive(
+                        &mut message.header,
+                        long.as_mut_ptr(),
+                        length as u32,
+                        0,
+                        mode,
+                        key,
+                    );
+                    long.set_len(if code == 0 {
+                        message.header.length as usize
+                    } else {
+                        0
+                    });
                     code
                 };
                 message.long = Some(long);
-                return if code == 0 { message.header.kind as i32 } else { code };
+                return if code == 0 {
+                    message.header.kind as i32
+                } else {
+                    code
+                };
             }
             message.header = Header::new();
             // SAFETY: nothing of the payload is written.
             let code = unsafe {
-                host::receive(&mut message.header, message.short.as_mut_ptr(), 0, 0, mode | modes::TRUNCATE, key)
+                host::receive(
+                    &mut message.header,
+                    message.short.as_mut_ptr(),
+                    0,
+                    0,
+                    mode | modes::TRUNCATE,
+                    key,
+                )
             };
             if code != 0 {
                 return code;
@@ -127,18 +172,36 @@ mod native {
     impl super::Message {
         /// Says that the message was dropped. Returns whether nothing waits for it.
         fn refuse_for_size(&mut self) -> bool {
-            let text = format!("dropped a message of {} bytes: the process has no memory for it", self.header.length);
+            let text = format!(
+                "dropped a message of {} bytes: the process has no memory for it",
+                self.header.length
+            );
             // SAFETY: the text has this length.
             unsafe { host::log(exuvia_abi::log::ERROR, text.as_ptr(), text.len() as u32) };
-            let Header { kind, sender, reference, .. } = self.header;
+            let Header {
+                kind,
+                sender,
+                reference,
+                ..
+            } = self.header;
             self.header.length = 0;
             self.dropped = true;
             if kind == Kind::Request as u32 {
                 let why = "the receiver has no memory for a request of this size";
                 // SAFETY: the text has this length.
-                unsafe { host::reply(sender.as_ptr(), reference, io::REFUSED, why.as_ptr(), why.len() as u32) };
+                unsafe {
+                    host::reply(
+                        sender.as_ptr(),
+                        reference,
+                        io::REFUSED,
+                        why.as_ptr(),
+                        why.len() as u32,
+                    )
+                };
             }
-            [Kind::Request, Kind::Message, Kind::Timer].iter().any(|of| *of as u32 == kind)
+            [Kind::Request, Kind::Message, Kind::Timer]
+                .iter()
+                .any(|of| *of as u32 == kind)
         }
     }
 
@@ -153,13 +216,37 @@ mod native {
             modes::REFERENCES => {
                 let list = key.try_into_value::<PyListRef>(vm)?;
                 let references = list.borrow_vec().to_vec();
-                let references = references.into_iter().map(|one| one.try_into_value::<i64>(vm)).collect::<PyResult<Vec<_>>>()?;
-                take(timeout, mode, (references.len() as i64) << 32 | references.as_ptr() as usize as i64)
+                let references = references
+                    .into_iter()
+                    .map(|one| one.try_into_value::<i64>(vm))
+                    .collect::<PyResult<Vec<_>>>()?;
+                take(
+                    timeout,
+                    mode,
+                    (references.len() as i64) << 32 | references.as_ptr() as usize as i64,
+                )
             }
             _ => take(timeout, mode, key.try_into_value::<i64>(vm)?),
         })
     }
 
+    /// head(): the sender, the tag and the reference.
+    #[pyfunction]
+    fn head(vm: &VirtualMachine) -> PyObjectRef {
+        let Header {
+            sender,
+            tag,
+            reference,
+            ..
+        } = hand().header;
+        let ctx = &vm.ctx;
+        ctx.new_tuple(vec![
+            ctx.new_bytes(sender.to_vec()).into(),
+            ctx.new_int(tag).into(),
+            ctx.new_int(reference).into(),
+        ])
+        .into()
+    }
     #[pyfunction]
     fn kind() -> u32 {
         hand().header.kind
@@ -227,7 +314,9 @@ mod native {
         let (value, used) = codec::decode(bytes, vm)?;
         if used < bytes.len() {
             let more = bytes.len() - used;
-            return Err(vm.new_value_error(format!("no MessagePack: {more} bytes follow the value")));
+            return Err(
+                vm.new_value_error(format!("no MessagePack: {more} bytes follow the value"))
+            );
         }
         Ok(value)
     }
@@ -246,7 +335,10 @@ mod native {
     #[pyfunction]
     fn unpack_front(data: ArgBytesLike, vm: &VirtualMachine) -> PyResult {
         let (value, used) = data.with_ref(|bytes| codec::decode(bytes, vm))?;
-        Ok(vm.ctx.new_tuple(vec![value, vm.ctx.new_int(used).into()]).into())
+        Ok(vm
+            .ctx
+            .new_tuple(vec![value, vm.ctx.new_int(used).into()])
+            .into())
     }
 
     /// nests_deeper(text, limit): whether a text in JSON has brackets in brackets beyond a limit.
@@ -271,13 +363,22 @@ mod native {
     #[pyfunction]
     fn send(to: Pid, tag: u32, data: ArgBytesLike) -> i32 {
         let to = pid_of(&to);
-        // SAFETY: here and below: a pid has 16 bytes, and data the length that is passed.
-        data.with_ref(|data| unsafe { host::send(to.as_ptr(), tag, data.as_ptr(), data.len() as u32) })
+        data.with_ref(|data| unsafe {
+            host::send(to.as_ptr(), tag, data.as_ptr(), data.len() as u32)
+        })
     }
     #[pyfunction]
     fn request(to: Pid, tag: u32, data: ArgBytesLike, vm: &VirtualMachine) -> PyObjectRef {
         let (to, mut reference) = (pid_of(&to), 0);
-        let code = data.with_ref(|data| unsafe { host::request(to.as_ptr(), tag, data.as_ptr(), data.len() as u32, &mut reference) });
+        let code = data.with_ref(|data| unsafe {
+            host::request(
+                to.as_ptr(),
+                tag,
+                data.as_ptr(),
+                data.len() as u32,
+                &mut reference,
+            )
+        });
         pair(code, vm.ctx.new_int(reference), vm)
     }
     /// call(to, tag, data, timeout): the kind of what is in hand then, or a negative code.
@@ -287,25 +388,57 @@ mod native {
         message.forget();
         let code = data.with_ref(|data| unsafe {
             let short = message.short.as_mut_ptr();
-            host::call(to.as_ptr(), tag, data.as_ptr(), data.len() as u32, &mut message.header, short, SHORT as u32, timeout)
+            host::call(
+                to.as_ptr(),
+                tag,
+                data.as_ptr(),
+                data.len() as u32,
+                &mut message.header,
+                short,
+                SHORT as u32,
+                timeout,
+            )
         });
         match code {
             0 => message.header.kind as i32,
             // The reply is in the mailbox.
-            code if code == Code::TooBig as i32 => take(0, modes::REFERENCE, message.header.reference),
+            code if code == Code::TooBig as i32 => {
+                take(0, modes::REFERENCE, message.header.reference)
+            }
             code => code,
         }
     }
     #[pyfunction]
     fn reply(to: Pid, reference: i64, tag: u32, data: ArgBytesLike) -> i32 {
         let to = pid_of(&to);
-        data.with_ref(|data| unsafe { host::reply(to.as_ptr(), reference, tag, data.as_ptr(), data.len() as u32) })
+        data.with_ref(|data| unsafe {
+            host::reply(
+                to.as_ptr(),
+                reference,
+                tag,
+                data.as_ptr(),
+                data.len() as u32,
+            )
+        })
     }
     #[pyfunction]
-    fn send_after(to: Pid, tag: u32, data: ArgBytesLike, delay: i64, vm: &VirtualMachine) -> PyObjectRef {
+    fn send_after(
+        to: Pid,
+        tag: u32,
+        data: ArgBytesLike,
+        delay: i64,
+        vm: &VirtualMachine,
+    ) -> PyObjectRef {
         let (to, mut reference) = (pid_of(&to), 0);
         let code = data.with_ref(|data| unsafe {
-            host::send_after(to.as_ptr(), tag, data.as_ptr(), data.len() as u32, delay, &mut reference)
+            host::send_after(
+                to.as_ptr(),
+                tag,
+                data.as_ptr(),
+                data.len() as u32,
+                delay,
+                &mut reference,
+            )
         });
         pair(code, vm.ctx.new_int(reference), vm)
     }
@@ -320,7 +453,15 @@ mod native {
     #[pyfunction]
     fn publish(group: PyStrRef, tag: u32, data: ArgBytesLike) -> i32 {
         let group = group.as_bytes();
-        data.with_ref(|data| unsafe { host::publish(group.as_ptr(), group.len() as u32, tag, data.as_ptr(), data.len() as u32) })
+        data.with_ref(|data| unsafe {
+            host::publish(
+                group.as_ptr(),
+                group.len() as u32,
+                tag,
+                data.as_ptr(),
+                data.len() as u32,
+            )
+        })
     }
 
     // ---- processes ----
@@ -328,7 +469,13 @@ mod native {
     /// spawn(module, arguments, options, grants): the code, the pid and the monitor's reference. `options` are the
     /// bytes of the structure, in which the place of the grants is written here.
     #[pyfunction]
-    fn spawn(module: PyStrRef, arguments: ArgBytesLike, options: ArgBytesLike, grants: ArgBytesLike, vm: &VirtualMachine) -> PyObjectRef {
+    fn spawn(
+        module: PyStrRef,
+        arguments: ArgBytesLike,
+        options: ArgBytesLike,
+        grants: ArgBytesLike,
+        vm: &VirtualMachine,
+    ) -> PyObjectRef {
         const GRANTS: usize = 56;
         let (mut pid, mut reference) = (none(), 0);
         let mut options = options.with_ref(<[u8]>::to_vec);
@@ -337,13 +484,20 @@ mod native {
             arguments.with_ref(|arguments| {
                 grants.with_ref(|grants| {
                     if !grants.is_empty() {
-                        options[GRANTS..GRANTS + 4].copy_from_slice(&(grants.as_ptr() as u32).to_le_bytes());
-                        options[GRANTS + 4..GRANTS + 8].copy_from_slice(&(grants.len() as u32).to_le_bytes());
+                        options[GRANTS..GRANTS + 4]
+                            .copy_from_slice(&(grants.as_ptr() as u32).to_le_bytes());
+                        options[GRANTS + 4..GRANTS + 8]
+                            .copy_from_slice(&(grants.len() as u32).to_le_bytes());
                     }
                     unsafe {
                         host::spawn(
-                            module.as_ptr(), module.len() as u32, arguments.as_ptr(), arguments.len() as u32,
-                            options.as_ptr(), pid.as_mut_ptr(), &mut reference,
+                            module.as_ptr(),
+                            module.len() as u32,
+                            arguments.as_ptr(),
+                            arguments.len() as u32,
+                            options.as_ptr(),
+                            pid.as_mut_ptr(),
+                            &mut reference,
                         )
                     }
                 })
@@ -351,13 +505,19 @@ mod native {
         } else {
             Code::BadArgument as i32
         };
-        let values = vec![vm.ctx.new_int(code).into(), vm.ctx.new_bytes(pid.to_vec()).into(), vm.ctx.new_int(reference).into()];
+        let values = vec![
+            vm.ctx.new_int(code).into(),
+            vm.ctx.new_bytes(pid.to_vec()).into(),
+            vm.ctx.new_int(reference).into(),
+        ];
         vm.ctx.new_tuple(values).into()
     }
     #[pyfunction]
     fn supervisor_start(specification: ArgBytesLike, vm: &VirtualMachine) -> PyObjectRef {
         let mut pid = none();
-        let code = specification.with_ref(|data| unsafe { host::supervisor_start(data.as_ptr(), data.len() as u32, pid.as_mut_ptr()) });
+        let code = specification.with_ref(|data| unsafe {
+            host::supervisor_start(data.as_ptr(), data.len() as u32, pid.as_mut_ptr())
+        });
         pair(code, vm.ctx.new_bytes(pid.to_vec()), vm)
     }
     #[pyfunction]
@@ -371,7 +531,14 @@ mod native {
     }
     #[pyfunction]
     fn exit_process(pid: Pid, code: i32, why: PyStrRef) -> i32 {
-        unsafe { host::exit_process(pid_of(&pid).as_ptr(), code, why.as_bytes().as_ptr(), why.as_bytes().len() as u32) }
+        unsafe {
+            host::exit_process(
+                pid_of(&pid).as_ptr(),
+                code,
+                why.as_bytes().as_ptr(),
+                why.as_bytes().len() as u32,
+            )
+        }
     }
     #[pyfunction]
     fn kill(pid: Pid) -> i32 {
@@ -396,8 +563,19 @@ mod native {
     fn monitor_name(name: PyStrRef, vm: &VirtualMachine) -> PyObjectRef {
         let (mut pid, mut reference) = (none(), 0);
         let name = name.as_bytes();
-        let code = unsafe { host::monitor_name(name.as_ptr(), name.len() as u32, pid.as_mut_ptr(), &mut reference) };
-        let values = vec![vm.ctx.new_int(code).into(), vm.ctx.new_bytes(pid.to_vec()).into(), vm.ctx.new_int(reference).into()];
+        let code = unsafe {
+            host::monitor_name(
+                name.as_ptr(),
+                name.len() as u32,
+                pid.as_mut_ptr(),
+                &mut reference,
+            )
+        };
+        let values = vec![
+            vm.ctx.new_int(code).into(),
+            vm.ctx.new_bytes(pid.to_vec()).into(),
+            vm.ctx.new_int(reference).into(),
+        ];
         vm.ctx.new_tuple(values).into()
     }
     #[pyfunction]
@@ -423,7 +601,13 @@ mod native {
 
     #[pyfunction]
     fn register(name: PyStrRef, pid: Pid) -> i32 {
-        unsafe { host::register(name.as_bytes().as_ptr(), name.as_bytes().len() as u32, pid_of(&pid).as_ptr()) }
+        unsafe {
+            host::register(
+                name.as_bytes().as_ptr(),
+                name.as_bytes().len() as u32,
+                pid_of(&pid).as_ptr(),
+            )
+        }
     }
     #[pyfunction]
     fn unregister(name: PyStrRef) -> i32 {
@@ -432,16 +616,34 @@ mod native {
     #[pyfunction]
     fn whereis(name: PyStrRef, vm: &VirtualMachine) -> PyObjectRef {
         let mut pid = none();
-        let code = unsafe { host::whereis(name.as_bytes().as_ptr(), name.as_bytes().len() as u32, pid.as_mut_ptr()) };
+        let code = unsafe {
+            host::whereis(
+                name.as_bytes().as_ptr(),
+                name.as_bytes().len() as u32,
+                pid.as_mut_ptr(),
+            )
+        };
         pair(code, vm.ctx.new_bytes(pid.to_vec()), vm)
     }
     #[pyfunction]
     fn group_join(group: PyStrRef, pid: Pid) -> i32 {
-        unsafe { host::group_join(group.as_bytes().as_ptr(), group.as_bytes().len() as u32, pid_of(&pid).as_ptr()) }
+        unsafe {
+            host::group_join(
+                group.as_bytes().as_ptr(),
+                group.as_bytes().len() as u32,
+                pid_of(&pid).as_ptr(),
+            )
+        }
     }
     #[pyfunction]
     fn group_leave(group: PyStrRef, pid: Pid) -> i32 {
-        unsafe { host::group_leave(group.as_bytes().as_ptr(), group.as_bytes().len() as u32, pid_of(&pid).as_ptr()) }
+        unsafe {
+            host::group_leave(
+                group.as_bytes().as_ptr(),
+                group.as_bytes().len() as u32,
+                pid_of(&pid).as_ptr(),
+            )
+        }
     }
     /// group_members(group): the number and a list of pids.
     #[pyfunction]
@@ -450,14 +652,24 @@ mod native {
         let mut pids: Vec<u8> = Vec::new();
         loop {
             let fit = pids.len() / 16;
-            let count = unsafe { host::group_members(group.as_ptr(), group.len() as u32, pids.as_mut_ptr(), fit as u32) };
+            let count = unsafe {
+                host::group_members(
+                    group.as_ptr(),
+                    group.len() as u32,
+                    pids.as_mut_ptr(),
+                    fit as u32,
+                )
+            };
             let known = usize::try_from(count).unwrap_or(0);
             // Again if there are more than fit: it may have grown since.
             if known > fit {
                 pids = vec![0; known * 16];
                 continue;
             }
-            let list = pids[..known * 16].chunks(16).map(|pid| vm.ctx.new_bytes(pid.to_vec()).into()).collect();
+            let list = pids[..known * 16]
+                .chunks(16)
+                .map(|pid| vm.ctx.new_bytes(pid.to_vec()).into())
+                .collect();
             return pair(count, vm.ctx.new_list(list), vm);
         }
     }
@@ -475,7 +687,10 @@ mod native {
         let text = text.to_string_lossy();
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            let part = host::Part { data: rest.as_ptr(), length: rest.len() as u32 };
+            let part = host::Part {
+                data: rest.as_ptr(),
+                length: rest.len() as u32,
+            };
             let mut written = 0;
             if unsafe { host::fd_write(fd, &part, 1, &mut written) } != 0 || written == 0 {
                 return;
@@ -515,7 +730,9 @@ mod native {
     #[pyfunction]
     fn config(key: PyStrRef, vm: &VirtualMachine) -> PyObjectRef {
         let key = key.as_bytes();
-        fetched(vm, |buffer, capacity| unsafe { host::config(key.as_ptr(), key.len() as u32, buffer, capacity) })
+        fetched(vm, |buffer, capacity| unsafe {
+            host::config(key.as_ptr(), key.len() as u32, buffer, capacity)
+        })
     }
 
     // ---- state ----
@@ -530,29 +747,55 @@ mod native {
     #[pyfunction]
     fn table_new(name: PyStrRef, access: i32, vm: &VirtualMachine) -> PyObjectRef {
         let mut table = 0;
-        let code = unsafe { host::table_new(name.as_bytes().as_ptr(), name.as_bytes().len() as u32, access, &mut table) };
+        let code = unsafe {
+            host::table_new(
+                name.as_bytes().as_ptr(),
+                name.as_bytes().len() as u32,
+                access,
+                &mut table,
+            )
+        };
         pair(code, vm.ctx.new_int(table), vm)
     }
     #[pyfunction]
     fn table_find(name: PyStrRef, vm: &VirtualMachine) -> PyObjectRef {
         let mut table = 0;
-        let code = unsafe { host::table_find(name.as_bytes().as_ptr(), name.as_bytes().len() as u32, &mut table) };
+        let code = unsafe {
+            host::table_find(
+                name.as_bytes().as_ptr(),
+                name.as_bytes().len() as u32,
+                &mut table,
+            )
+        };
         pair(code, vm.ctx.new_int(table), vm)
     }
     #[pyfunction]
     fn table_put(table: i64, key: PyBytesRef, value: PyBytesRef, flags: i32) -> i32 {
         let (key, value) = (key.as_bytes(), value.as_bytes());
-        unsafe { host::table_put(table, key.as_ptr(), key.len() as u32, value.as_ptr(), value.len() as u32, flags) }
+        unsafe {
+            host::table_put(
+                table,
+                key.as_ptr(),
+                key.len() as u32,
+                value.as_ptr(),
+                value.len() as u32,
+                flags,
+            )
+        }
     }
     #[pyfunction]
     fn table_get(table: i64, key: PyBytesRef, vm: &VirtualMachine) -> PyObjectRef {
         let key = key.as_bytes();
-        fetched(vm, |buffer, capacity| unsafe { host::table_get(table, key.as_ptr(), key.len() as u32, buffer, capacity) })
+        fetched(vm, |buffer, capacity| unsafe {
+            host::table_get(table, key.as_ptr(), key.len() as u32, buffer, capacity)
+        })
     }
     #[pyfunction]
     fn table_next(table: i64, key: PyBytesRef, vm: &VirtualMachine) -> PyObjectRef {
         let key = key.as_bytes();
-        fetched(vm, |buffer, capacity| unsafe { host::table_next(table, key.as_ptr(), key.len() as u32, buffer, capacity) })
+        fetched(vm, |buffer, capacity| unsafe {
+            host::table_next(table, key.as_ptr(), key.len() as u32, buffer, capacity)
+        })
     }
     #[pyfunction]
     fn table_delete(table: i64, key: PyBytesRef) -> i32 {
@@ -561,7 +804,15 @@ mod native {
     #[pyfunction]
     fn table_add(table: i64, key: PyBytesRef, amount: i64, vm: &VirtualMachine) -> PyObjectRef {
         let mut sum = 0;
-        let code = unsafe { host::table_add(table, key.as_bytes().as_ptr(), key.as_bytes().len() as u32, amount, &mut sum) };
+        let code = unsafe {
+            host::table_add(
+                table,
+                key.as_bytes().as_ptr(),
+                key.as_bytes().len() as u32,
+                amount,
+                &mut sum,
+            )
+        };
         pair(code, vm.ctx.new_int(sum), vm)
     }
     #[pyfunction]
@@ -572,7 +823,13 @@ mod native {
     #[pyfunction]
     fn table_heir(table: i64, pid: OptionalArg<Option<Pid>>, tag: u32) -> i32 {
         let pid = pid.flatten().map(|pid| pid_of(&pid));
-        unsafe { host::table_heir(table, pid.as_ref().map_or(std::ptr::null(), |pid| pid.as_ptr()), tag) }
+        unsafe {
+            host::table_heir(
+                table,
+                pid.as_ref().map_or(std::ptr::null(), |pid| pid.as_ptr()),
+                tag,
+            )
+        }
     }
     #[pyfunction]
     fn table_give(table: i64, pid: Pid, tag: u32) -> i32 {
@@ -599,10 +856,18 @@ mod native {
             __wasilibc_initialize_environ();
         }
         let ctx = &vm.ctx;
-        let text = |text: std::ffi::OsString| -> PyObjectRef { ctx.new_str(text.to_string_lossy().into_owned()).into() };
-        let environment = std::env::vars_os().map(|(name, value)| ctx.new_tuple(vec![text(name), text(value)]).into()).collect();
+        let text = |text: std::ffi::OsString| -> PyObjectRef {
+            ctx.new_str(text.to_string_lossy().into_owned()).into()
+        };
+        let environment = std::env::vars_os()
+            .map(|(name, value)| ctx.new_tuple(vec![text(name), text(value)]).into())
+            .collect();
         let arguments = std::env::args_os().map(text).collect();
-        ctx.new_tuple(vec![ctx.new_list(environment).into(), ctx.new_list(arguments).into()]).into()
+        ctx.new_tuple(vec![
+            ctx.new_list(environment).into(),
+            ctx.new_list(arguments).into(),
+        ])
+        .into()
     }
     /// How many bytes of the heap are in use.
     #[pyfunction]
@@ -614,8 +879,16 @@ mod native {
     fn scripts(vm: &VirtualMachine) -> PyObjectRef {
         let one = |(name, is_package, file, text): (&str, bool, &str, &str)| {
             let ctx = &vm.ctx;
-            ctx.new_tuple(vec![ctx.new_str(name).into(), ctx.new_bool(is_package).into(), ctx.new_str(file).into(), ctx.new_str(text).into()]).into()
+            ctx.new_tuple(vec![
+                ctx.new_str(name).into(),
+                ctx.new_bool(is_package).into(),
+                ctx.new_str(file).into(),
+                ctx.new_str(text).into(),
+            ])
+            .into()
         };
-        vm.ctx.new_list(crate::payload::scripts().map(one).collect()).into()
+        vm.ctx
+            .new_list(crate::payload::scripts().map(one).collect())
+            .into()
     }
 }

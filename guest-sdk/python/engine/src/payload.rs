@@ -21,7 +21,9 @@ fn bytes() -> &'static [u8] {
 
 /// A number for the hashes of strings that who sends messages cannot know: it is made of all scripts.
 pub fn hash_seed() -> u32 {
-    bytes().iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    bytes().iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// Each module: its name, whether it is a package, its file and its text. The first is the script.
@@ -39,7 +41,9 @@ pub fn scripts() -> impl Iterator<Item = (&'static str, bool, &'static str, &'st
 
 /// Takes a text: its length in four bytes, then its bytes.
 fn take(rest: &mut &'static [u8]) -> &'static str {
-    let (length, text) = rest.split_first_chunk::<4>().expect("the build tool writes a length");
+    let (length, text) = rest
+        .split_first_chunk::<4>()
+        .expect("the build tool writes a length");
     let (text, after) = text.split_at(u32::from_le_bytes(*length) as usize);
     *rest = after;
     std::str::from_utf8(text).expect("the build tool writes UTF-8")

