@@ -110,7 +110,7 @@ def request(name, /):
 
 def _mark(name: Any, is_request: bool) -> Any:
     def mark(method: F) -> F:
-        method.__exuvia__ = Mark(name if isinstance(name, str) else None, is_request)
+        setattr(method, "__exuvia__", Mark(name if isinstance(name, str) else None, is_request))
         return method
 
     return mark if isinstance(name, str) else mark(name)
@@ -129,7 +129,7 @@ class Actor:
         self.messages: dict[str, Handler] = {}
         self.requests: dict[str, Handler] = {}
         for attribute in dir(of):
-            method = getattr(of, attribute, None)
+            method: Any = getattr(of, attribute, None)
             mark = getattr(method, "__exuvia__", None)
             if isinstance(mark, Mark):
                 handler = Handler(of, attribute, method, mark)

@@ -79,8 +79,9 @@ def start():
     if not hasattr(time, "tzname"):
         # The interpreter has none for this system: its clocks are in UTC.
         time.tzname, time.timezone, time.altzone, time.daylight = ("UTC", "UTC"), 0, 0, 0
-    sys.stdout = sys.__stdout__ = Output(1)
-    sys.stderr = sys.__stderr__ = Output(2)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        setattr(sys, name, Output(number))
+        setattr(sys, f"__{name}__", getattr(sys, name))
     scripts = _exuvia.scripts()
     sys.meta_path.insert(0, Scripts(scripts))
     import exuvia.traces

@@ -57,7 +57,7 @@ def bound_json() -> None:
             raise json.JSONDecodeError(f"nested deeper than {_JSON_DEPTH}", s, idx)
         return whole(self, s, idx)
 
-    json.decoder.JSONDecoder.raw_decode = raw_decode
+    setattr(json.decoder.JSONDecoder, "raw_decode", raw_decode)
 
 
 def begin() -> None:

@@ -52,4 +52,5 @@ def install() -> None:
     if root.level == logging.WARNING:
         root.setLevel(logging.DEBUG)
     # It would look for the thread and the process of each record.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, False)

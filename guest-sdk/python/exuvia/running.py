@@ -149,7 +149,7 @@ def _message(kind: int) -> None:
         log.warning(f"dropped a message: {error}")
         return
     name, content = _called(value) if context.tag == 0 else (None, value)
-    handler = _actor().messages.get(name)
+    handler = _actor().messages.get(name) if name is not None else None
     if handler is not None:
         _perform(context, _nothing, handler.take, _instance, content)
     elif other is not None:
@@ -175,7 +175,7 @@ def _request() -> None:
         _perform(context, http.respond, _instance.on_http, value)
         return
     name, content = _called(value) if context.tag == 0 else (None, value)
-    handler = _actor().requests.get(name)
+    handler = _actor().requests.get(name) if name is not None else None
     if handler is not None:
         _perform(context, _answer, handler.take, _instance, content)
     elif other is not None:
@@ -306,8 +306,9 @@ def run() -> int:
         # sys.exit(): a text or a number is the reason.
         if end.code in (None, 0):
             host.exit(0, "")
-        is_number = type(end.code) is int
-        host.exit(256 + (end.code & 255) if is_number else 256, "" if is_number else str(end.code))
+        if isinstance(end.code, int):
+            host.exit(256 + (end.code & 255), "")
+        host.exit(256, str(end.code))
         raise
     if host.allocated() > _alive + max(_GARBAGE_AT_REST, _alive - _shared):
         gc.collect()

@@ -35,6 +35,10 @@ selections: list[Selection] = []
 """Who waits for the first message that a selection takes."""
 
 
+def _nobody(kind: int) -> None:
+    """In place of who waits."""
+
+
 def _after(timeout: float | None) -> int:
     """A timer of the SDK's own; 0 if it never ends."""
     if timeout is None:
@@ -45,7 +49,7 @@ def _after(timeout: float | None) -> int:
 
 
 def _forbid(timer: int) -> None:
-    if timer and waits.pop(timer, None):
+    if timer and waits.pop(timer, _nobody) is not _nobody:
         host.cancel_timer(timer)
 
 
@@ -68,6 +72,9 @@ def answer_in_hand(kind: int) -> Any:
 
 class _Call(Wait):
     __slots__ = ("reference", "timer")
+
+    def __init__(self, reference: int, timer: int):
+        self.reference, self.timer = reference, timer
 
     def begin(self, resume):
         Wait.begin(self, resume)
@@ -103,10 +110,8 @@ async def call(to: To, message: Any, /, *, timeout: float | None = DEFAULT_TIMEO
 
     Raises Refused, Timeout, or a HostError with the code "NOPROC" if the other process ends.
     """
-    wait = _Call()
-    wait.reference = _request(to, tag, content(message, parameters))
-    wait.timer = _after(timeout)
-    return await wait
+    reference = _request(to, tag, content(message, parameters))
+    return await _Call(reference, _after(timeout))
 
 
 def call_sync(to: To, message: Any, /, *, timeout: float | None = DEFAULT_TIMEOUT, tag: int = 0, **parameters: Any) -> Any:
@@ -121,6 +126,9 @@ def call_sync(to: To, message: Any, /, *, timeout: float | None = DEFAULT_TIMEOU
 class _Sleep(Wait):
     __slots__ = ("timer",)
 
+    def __init__(self, timer: int):
+        self.timer = timer
+
     def begin(self, resume):
         Wait.begin(self, resume)
         waits[self.timer] = lambda kind: resume(None, None)
@@ -128,9 +136,7 @@ class _Sleep(Wait):
 
 async def sleep(seconds: float) -> None:
     """Waits. Other messages wait too, unless the actor is concurrent."""
-    wait = _Sleep()
-    wait.timer = _after(seconds)
-    await wait
+    await _Sleep(_after(seconds))
 
 
 def sleep_sync(seconds: float) -> None:
@@ -179,6 +185,9 @@ class Selection(Wait):
 
     __slots__ = ("mode", "key", "timer")
 
+    def __init__(self, mode: int, key: Any, timer: int):
+        self.mode, self.key, self.timer = mode, key, timer
+
     def begin(self, resume):
         Wait.begin(self, resume)
         selections.append(self)
@@ -211,10 +220,8 @@ async def receive(
 
     None: the time is over.
     """
-    wait = Selection()
-    wait.mode, wait.key = _selected(tag, sender, reference)
-    wait.timer = _after(timeout)
-    return await wait
+    mode, key = _selected(tag, sender, reference)
+    return await Selection(mode, key, _after(timeout))
 
 
 def receive_sync(
@@ -271,13 +278,15 @@ class Task:
 class _Gather(Wait):
     __slots__ = ("coroutines", "results", "missing")
 
+    def __init__(self, coroutines: tuple[Awaitable, ...]):
+        self.coroutines = coroutines
+
     def begin(self, resume):
         Wait.begin(self, resume)
-        coroutines = list(self.coroutines)
-        self.results, self.missing = [None] * len(coroutines), len(coroutines)
-        if not coroutines:
+        self.results, self.missing = [None] * len(self.coroutines), len(self.coroutines)
+        if not self.coroutines:
             resume([], None)
-        for i, coroutine in enumerate(coroutines):
+        for i, coroutine in enumerate(self.coroutines):
             Task(_awaited(coroutine), lambda value, i=i: self.one(i, value), self.failed, lambda step, *arguments: step(*arguments))
 
     def one(self, i, value):
@@ -299,9 +308,7 @@ async def _awaited(one: Awaitable) -> Any:
 
 async def gather(*awaitables: Awaitable) -> list[Any]:
     """Waits for all at once: `await gather(call(a, "Get"), call(b, "Get"))`."""
-    wait = _Gather()
-    wait.coroutines = awaitables
-    return await wait
+    return await _Gather(awaitables)
 
 
 def settled(kind: int) -> bool:

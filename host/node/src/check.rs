@@ -8,7 +8,7 @@ use exuvia_contract::{Comparison, compare};
 use exuvia_engine::{
     Artifact, DeadStack, Engine, EngineConfig, LoadError, default_frames, most_mappings,
 };
-use exuvia_process::WhyNot;
+use exuvia_process::{Limits, WhyNot};
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 
@@ -89,7 +89,7 @@ pub struct Start {
 pub fn check(wasm: &[u8]) -> Result<Checked, Vec<LoadError>> {
     let artifact = engine().map_err(|error| vec![error])?.check(wasm)?;
     let (save, load) = artifact.hands_over_state();
-    let (idle_bytes, idle_failed) = match idle_image(wasm) {
+    let (idle_bytes, idle_failed) = match idle_image(wasm, artifact.memory_bytes()) {
         Ok(bytes) => (Some(bytes), None),
         Err(why) => (None, Some(why)),
     };
@@ -195,10 +195,16 @@ const BRIEF: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Starts a process with nil in a node of its own, and returns the bytes of its image.
-fn idle_image(wasm: &[u8]) -> Result<usize, String> {
+/// `memory` is what the module begins with: a manifest may allow more than what is usual.
+fn idle_image(wasm: &[u8], memory: u64) -> Result<usize, String> {
+    let usual = NodeConfig::default();
     let config = NodeConfig {
         schedulers: 1,
         frames: 4,
+        limits: Limits {
+            memory: usual.limits.memory.max(2 * memory),
+            ..usual.limits
+        },
         ..NodeConfig::default()
     };
     let node = Node::start(config).map_err(|error| error.to_string())?;

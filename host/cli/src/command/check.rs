@@ -6,7 +6,7 @@ mod swap;
 use std::path::{Path, PathBuf};
 
 use exuvia_manifest::{FILE_NAME, Manifest};
-use exuvia_node::{Checked, Start};
+use exuvia_node::{Checked, Limits, Start};
 use serde_json::{Value, json};
 
 use crate::command::deploy::read;
@@ -109,6 +109,13 @@ fn show(name: &str, checked: &Checked, output: &Output) -> Result<(), CliError> 
         ))?;
     }
     output.line(&format!("  start: {}", start(&checked.start)))?;
+    let usual = Limits::default().memory;
+    if checked.memory_bytes > usual {
+        let usual = bytes(usual);
+        output.line(&format!(
+            "  memory: it starts with more than the {usual} that a process may have by default: its module needs a higher `limits.memory`"
+        ))?;
+    }
     for why in &checked.resident_only {
         let word = output.paint(Tone::Warning, "resident only");
         output.line(&format!("  {word}: {}", clean(why)))?;
