@@ -32,7 +32,7 @@ def inner() -> None:
     raise RuntimeError("the trap that was asked for")
 
 
-@actor(schema=SCHEMA)
+@actor(schema=SCHEMA, loads=range(1, SCHEMA))
 class Guest:
     count: int = 0
     notes: list[str] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import Any, Callable, TypeVar, overload
+from typing import Any, Callable, Iterable, TypeVar, overload
 
 from .constants import Kind, Tag
 from .errors import Refusal, must
@@ -124,8 +124,8 @@ def transient(default: Any = None) -> Any:
 class Actor:
     """The actor of the script: its class and what was said of it."""
 
-    def __init__(self, of: type, schema: int, concurrent: bool):
-        self.of, self.schema, self.concurrent = of, schema, concurrent
+    def __init__(self, of: type, schema: int, loads: list[int] | None, concurrent: bool):
+        self.of, self.schema, self.loads, self.concurrent = of, schema, loads, concurrent
         self.messages: dict[str, Handler] = {}
         self.requests: dict[str, Handler] = {}
         for attribute in dir(of):
@@ -155,13 +155,13 @@ actor_of_script: Actor | None = None
 @overload
 def actor(of: C, /) -> C: ...
 @overload
-def actor(*, schema: int = 0, concurrent: bool = False) -> Callable[[C], C]: ...
+def actor(*, schema: int = 0, loads: Iterable[int] | None = None, concurrent: bool = False) -> Callable[[C], C]: ...
 @dataclass_transform(field_specifiers=(dataclasses.field, transient))
-def actor(of=None, /, *, schema=0, concurrent=False):
+def actor(of=None, /, *, schema=0, loads=None, concurrent=False):
     """Makes a class the actor of the script. Its annotated fields are the state, as of a dataclass.
 
     `schema` is the number of the state's form: raise it when fields get another meaning, and write a class method
-    `load(cls, saved, schema)`. `concurrent`: other messages are handled while a handler awaits.
+    `load(cls, saved, schema)`. `loads` are the other schemas that it takes: then `exuvia check OLD NEW` knows before anything runs. `concurrent`: other messages are handled while a handler awaits.
     """
 
     def make(of):
@@ -170,9 +170,12 @@ def actor(of=None, /, *, schema=0, concurrent=False):
             raise TypeError(f"a script has one actor: {actor_of_script.of.__name__} is one already, and {of.__name__} another")
         if not isinstance(schema, int) or not 0 <= schema < 1 << 31:
             raise TypeError("actor: schema is a whole number")
+        others = None if loads is None else list(loads)
+        if others is not None and not all(isinstance(one, int) and 0 <= one < 1 << 31 for one in others):
+            raise TypeError("actor: loads has whole numbers, the schemas that `load` takes")
         if "__dataclass_fields__" not in vars(of):
             of = dataclasses.dataclass(of)
-        actor_of_script = Actor(of, schema, concurrent)
+        actor_of_script = Actor(of, schema, others, concurrent)
         return of
 
     return make if of is None else make(of)

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import sys
 
-from . import engine, modules, protocol, wasm
+from . import engine, modules, sections, wasm
 from .errors import BuildError
 
 
@@ -27,8 +27,7 @@ def _arguments() -> argparse.ArgumentParser:
 def _build(script: pathlib.Path, out: pathlib.Path, paths: list[pathlib.Path]) -> None:
     folders = [script.resolve().parent, *(path.resolve() for path in paths)]
     scripts = modules.collect(script, folders)
-    text = protocol.of(scripts[0].name, folders)
-    built = wasm.inject(engine.engine(), modules.encode(scripts), {"exuvia.protocol": text.encode()})
+    built = wasm.inject(engine.engine(), modules.encode(scripts), sections.of(scripts[0].name, folders))
     out.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all, so that a node that watches the file sees no half.
     temporary = out.with_name(f"{out.name}.new")

@@ -4,7 +4,7 @@ import pathlib
 import tempfile
 import unittest
 
-from exuvia_build import modules, protocol, wasm
+from exuvia_build import modules, sections, wasm
 from exuvia_build.errors import BuildError
 
 
@@ -71,7 +71,7 @@ class Build(unittest.TestCase):
         for text, said in (("import exuvia\n1 / 0\n", r"ZeroDivisionError.*\n(.*\n)*.*script\.py:2"), ("import exuvia\n", "no actor")):
             script = self.write("script.py", text)
             with self.assertRaisesRegex(BuildError, said):
-                protocol.of("script", [script.parent])
+                sections.of("script", [script.parent])
 
     def test_the_scripts_are_behind_the_memory(self):
         scripts = bytes(range(256)) * 300
