@@ -34,6 +34,7 @@ javascript)
     packages
     node node_modules/exuvia-actor/bin/exuvia-js.mjs build "$here/main.ts" --out "build/$out.wasm"
     ;;
+python) $sdk/python/exuvia-py build "$here/main.py" -o "build/$out.wasm" ;;
 rust)
     if [ "$out" = rust ]; then unset STATION_VERSION_2; else export STATION_VERSION_2=1; fi
     cargo build --quiet --release --target wasm32-unknown-unknown --target-dir ../target --package exuvia-example-polyglot-rust

@@ -16,7 +16,7 @@ import sys
 import time
 
 EXUVIA = os.environ.get("EXUVIA", "exuvia")
-LANGUAGES = ["c", "zig", "assemblyscript", "go", "javascript", "rust"]
+LANGUAGES = ["c", "zig", "assemblyscript", "go", "javascript", "python", "rust"]
 STATIONS = [f"station-{number}" for number in range(1, len(LANGUAGES) + 1)]
 TOKENS = 50
 PATIENCE = 60  # seconds
