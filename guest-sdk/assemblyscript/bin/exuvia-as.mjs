@@ -6,6 +6,7 @@ import { dirname, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { keepFunctionsOf } from "./keep-functions.mjs";
+import { withLines } from "./lines.mjs";
 import { withSection, withoutDeadStack } from "./wasm.mjs";
 
 const HELP = `Usage: exuvia-as build SCRIPT --out MODULE [--use NAME=VALUE]... [--protocol FILE] [--state FILE] [--fast] [--inline] [-- FLAGS OF ASC]
@@ -79,28 +80,33 @@ function readFile(name, base) {
     return null;
   }
 }
-const temporary = `${values.out}.${process.pid}`;
-mkdirSync(dirname(resolve(values.out)), { recursive: true });
+/** What asc writes: the module and its source map. */
+const written = {};
 const { error, stderr } = await main([
   script,
-  "--outFile", temporary,
+  "--outFile", "actor.wasm",
   "--runtime", `${LIBRARY}/runtime`,
   "--stackSize", String(STACK_BYTES),
   "--use", `abort=${LIBRARY}/log/abort`,
   "--use", `seed=${LIBRARY}/process/seed`,
   ...values.use.flatMap((use) => ["--use", use]),
   "--debug",
+  "--sourceMap",
   "--enable", "bulk-memory",
   ...(values.inline ? [] : ["--transform", fileURLToPath(new URL("keep-functions.mjs", import.meta.url))]),
   ...(values.fast ? [] : ["-O3", "--converge"]),
   ...(own < 0 ? [] : process.argv.slice(own + 1)),
-], { readFile });
+], { readFile, writeFile: (name, contents) => void (written[name] = contents) });
 if (error) {
   console.error(stderr.toString().trimEnd() || error.message);
   process.exit(1);
 }
-let module = withoutDeadStack(readFileSync(temporary));
+const original = Buffer.from(written["actor.wasm"]);
+let module = withLines(withoutDeadStack(original), original, JSON.parse(written["actor.wasm.map"]));
 if (values.protocol) module = withSection(module, "exuvia.protocol", readFileSync(values.protocol));
 if (state) module = withSection(module, "exuvia.state", state);
+// Whole or not at all: a node that watches the file sees no half.
+const temporary = `${values.out}.${process.pid}`;
+mkdirSync(dirname(resolve(values.out)), { recursive: true });
 writeFileSync(temporary, module);
 renameSync(temporary, values.out);

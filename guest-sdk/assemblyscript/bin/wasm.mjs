@@ -1,4 +1,4 @@
-// What asc cannot be told: a custom section, and that no memory is left as dead stack.
+// Sections of a module: what asc cannot be told is a custom section, and that no memory is left as dead stack.
 
 const GLOBAL = 6;
 const EXPORT = 7;
@@ -6,7 +6,7 @@ const KIND_OF_GLOBAL = 3;
 // The type i32, mutable, with the value 0.
 const ZERO = Buffer.of(0x7f, 0x01, 0x41, 0x00, 0x0b);
 
-const unsigned = (value) => {
+export const unsigned = (value) => {
   const bytes = [];
   do {
     bytes.push((value & 0x7f) | (value > 0x7f ? 0x80 : 0));
@@ -15,13 +15,24 @@ const unsigned = (value) => {
   return Buffer.from(bytes);
 };
 
-function readUnsigned(bytes, at) {
+export function readUnsigned(bytes, at) {
   let value = 0;
   for (let shift = 0; ; shift += 7) {
     const byte = bytes[at++];
     value += (byte & 0x7f) * 2 ** shift;
     if (!(byte & 0x80)) return [value, at];
   }
+}
+
+/** All sections: the id, and where the contents begin and end. */
+export function sections(module) {
+  const found = [];
+  for (let at = 8; at < module.length; ) {
+    const [length, start] = readUnsigned(module, at + 1);
+    found.push([module[at], start, start + length]);
+    at = start + length;
+  }
+  return found;
 }
 
 const section = (id, body) => Buffer.concat([Buffer.of(id), unsigned(body.length), body]);

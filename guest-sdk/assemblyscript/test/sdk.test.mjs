@@ -9,6 +9,8 @@ import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 import { decode as unpack, encode as pack } from "@msgpack/msgpack";
 import { TestProcess, constants } from "../../javascript/src/testing.mjs";
+import { places, withLines } from "../bin/lines.mjs";
+import { sections } from "../bin/wasm.mjs";
 
 const { KIND, LOG, RUN, TAG } = constants;
 const OPTIONS = { useBigInt64: true };
@@ -191,4 +193,23 @@ test("a description of the state that is no JSON is refused", () => {
 test("an error of the compiler has its place", () => {
   writeFileSync(join(folder, "wrong.ts"), "export function run(): i32 {\n  return x;\n}\n");
   assert.throws(() => run(join(folder, "wrong.ts"), join(folder, "wrong.wasm")), (error) => /wrong\.ts\(2,10\)/.test(error.stderr));
+});
+
+test("a source map becomes lines of DWARF", () => {
+  // Offsets 20, 21 and 40 of the module: line 1, line 3 column 5, and line 2 of another file.
+  assert.deepEqual(places("oBAAA,CAEI,mBCDJ"), [[20, 0, 0, 0], [21, 0, 2, 4], [40, 1, 1, 0]]);
+  const module = Buffer.concat([Buffer.from("\0asm\x01\0\0\0", "latin1"), Buffer.of(10, 40), Buffer.alloc(40)]);
+  const lines = withLines(module, module, { mappings: "oBAAA,CAEI,mBCDJ", sources: ["a.ts", "b.ts"] });
+  const found = sections(lines).map(([id, start]) => [id, id ? "" : lines.subarray(start + 1, start + 1 + lines[start]).toString()]);
+  assert.deepEqual(found, [[10, ""], [0, ".debug_abbrev"], [0, ".debug_info"], [0, ".debug_line"]]);
+  // Addresses count from the contents of the code, which begin at 10.
+  const [, start] = sections(lines)[3];
+  const program = lines.subarray(lines.indexOf("b.ts\0", start) + 9);
+  assert.deepEqual([...program.subarray(0, 7 + 7 + 7 + 9 + 5)], [
+    0, 5, 2, 0, 0, 0, 0,
+    2, 10, 3, 0, 5, 1, 1,
+    2, 1, 3, 2, 5, 5, 1,
+    2, 19, 4, 2, 3, 0x7f, 5, 1, 1,
+    2, 10, 0, 1, 1,
+  ]);
 });
