@@ -18,7 +18,7 @@ use crate::frames::capacity::advice;
 use crate::instance::factory::Factory;
 use crate::instance::fiber_stack;
 use crate::instance::linear_memory::{Creator, EXCEPTIONS};
-use crate::instance::setup::first_instance;
+use crate::instance::setup::{first_instance, repeats};
 use crate::instance::store::FrameData;
 use crate::module::compile::Compilers;
 use crate::module::compile_cache::Cache;
@@ -307,6 +307,12 @@ impl Engine {
                     fix: "export an immutable i32 global, or a function () -> i32, with the ABI's version; an SDK does it for you",
                 });
             }
+        }
+        if let Some(plan) = Arc::get_mut(&mut plan)
+            && !repeats(plan)
+        {
+            // It is in the base.
+            plan.analysis.contents = Vec::new();
         }
         if taken.impure.is_some()
             && let Some(plan) = Arc::get_mut(&mut plan)

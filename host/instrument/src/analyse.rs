@@ -73,6 +73,7 @@ pub(crate) fn report(
         protocol,
         abi: abi(parsed)?,
         wasm: output.wasm,
+        contents: output.contents,
         code_bytes: output.code_bytes,
         offsets: output.offsets,
     })

@@ -1,4 +1,6 @@
-//! Merges active data segments. The compiler makes some hundred bytes of native code of each, and
+//! Takes active data segments out of a module: the host copies them, since modules that differ in data only, such
+//! as two scripts for one interpreter, are the same code then, which is compiled once. Where that is not possible,
+//! because an address is not a constant, segments are merged. The compiler makes some hundred bytes of native code of each, and
 //! takes kilobytes of memory for it; Go's linker writes a segment wherever eight bytes are not
 //! zero, a hundred thousand of them in a large program.
 //!
@@ -17,6 +19,8 @@ use crate::parse::{Parsed, internal};
 
 /// The most zeros between two segments that become one.
 const MAX_GAP: usize = 1024;
+/// Bytes of a page of memory.
+const WASM_PAGE: u64 = 64 << 10;
 
 /// A segment of the output.
 enum Segment<'a> {
@@ -63,10 +67,11 @@ impl Written {
 /// The data section of the output.
 pub(crate) struct Merged<'a> {
     segments: Vec<Segment<'a>>,
+    contents: Vec<(u32, Vec<u8>)>,
 }
 
 impl<'a> Merged<'a> {
-    /// Merges the segments of a module.
+    /// Merges the segments of a module, and takes them out if all of them lie at known places of its memory.
     pub(crate) fn new(parsed: &Parsed<'a>) -> Merged<'a> {
         // A memory of another may have contents between the segments.
         let own_memory = parsed
@@ -108,7 +113,38 @@ impl<'a> Merged<'a> {
             open = start.map(|_| segments.len());
             segments.push(Segment::Same(data.clone()));
         }
-        Merged { segments }
+        let mut merged = Merged {
+            segments,
+            contents: Vec::new(),
+        };
+        let memory = parsed.memories.first().filter(|_| own_memory);
+        let bytes = memory.map_or(0, |(ty, _)| ty.initial.saturating_mul(WASM_PAGE));
+        // Order counts if segments overlap, so all are taken or none.
+        if merged.segments.iter().all(|segment| segment.is_known(bytes)) {
+            merged.take();
+        }
+        merged
+    }
+
+    /// Takes the contents of all active segments out.
+    fn take(&mut self) {
+        for segment in &mut self.segments {
+            let at = segment.start();
+            let (Some(at), Segment::Same(_) | Segment::Merged { .. }) = (at, &*segment) else {
+                continue;
+            };
+            let bytes = match std::mem::replace(segment, Segment::Empty) {
+                Segment::Same(data) => data.data.to_vec(),
+                Segment::Merged { bytes, .. } => bytes,
+                Segment::Empty => continue,
+            };
+            self.contents.push((at, bytes));
+        }
+    }
+
+    /// Returns what was taken out: addresses and bytes, in the order in which they are to be copied.
+    pub(crate) fn into_contents(self) -> Vec<(u32, Vec<u8>)> {
+        self.contents
     }
 
     /// Returns how many segments have to be copied when a module starts.
@@ -145,19 +181,38 @@ impl<'a> Merged<'a> {
 }
 
 impl Segment<'_> {
+    /// Returns its address, if it is copied to one that is known.
+    fn start(&self) -> Option<u32> {
+        match self {
+            Segment::Merged { start, .. } => Some(*start),
+            Segment::Same(data) => match &data.kind {
+                DataKind::Active { offset_expr, .. } => constant(offset_expr),
+                DataKind::Passive => None,
+            },
+            Segment::Empty => None,
+        }
+    }
+
     /// Returns the bytes that it covers; none if its address is not known.
     fn range(&self) -> Range<u64> {
-        let (start, length) = match self {
-            Segment::Merged { start, bytes } => (Some(*start), bytes.len()),
-            Segment::Same(data) => match &data.kind {
-                DataKind::Active { offset_expr, .. } => (constant(offset_expr), data.data.len()),
-                DataKind::Passive => (None, 0),
-            },
-            Segment::Empty => (None, 0),
+        let length = match self {
+            Segment::Merged { bytes, .. } => bytes.len(),
+            Segment::Same(data) => data.data.len(),
+            Segment::Empty => 0,
         };
-        start.map_or(0..0, |start| {
+        self.start().map_or(0..0, |start| {
             u64::from(start)..u64::from(start) + length as u64
         })
+    }
+
+    /// Returns whether it is known where it is copied to, and that is within so many bytes.
+    fn is_known(&self, memory: u64) -> bool {
+        let is_active = match self {
+            Segment::Same(data) => matches!(data.kind, DataKind::Active { .. }),
+            Segment::Merged { .. } => true,
+            Segment::Empty => false,
+        };
+        !is_active || self.start().is_some() && self.range().end <= memory
     }
 
     /// Adds the bytes of a later segment if they are near enough, and memory is zero between, as
@@ -214,9 +269,20 @@ mod tests {
     use wasmparser::{Parser, Payload};
 
     use super::*;
-    use crate::instrument;
+    use crate::{Instrumented, instrument};
 
     const MEMORY: usize = 64 << 10;
+
+    /// Returns the memory of an instrumented module after its start, and how many segments were copied.
+    fn copied(output: &Instrumented) -> (Vec<u8>, usize) {
+        let (mut memory, mut copied) = copy(&output.wasm);
+        assert!(copied == 0 || output.contents.is_empty(), "all or none");
+        for (at, bytes) in &output.contents {
+            memory[*at as usize..*at as usize + bytes.len()].copy_from_slice(bytes);
+            copied += 1;
+        }
+        (memory, copied)
+    }
 
     /// Returns the memory of a module after its start, and how many segments were copied.
     fn copy(wasm: &[u8]) -> (Vec<u8>, usize) {
@@ -255,10 +321,10 @@ mod tests {
     fn segments_that_are_near_are_copied_together() {
         let near: Vec<_> = (0..200).map(|n| (Some(n * 16), 4, 7)).collect();
         let output = instrument(&module(&near)).unwrap();
-        assert_eq!(copy(&output.wasm).1, 1);
+        assert_eq!(copied(&output).1, 1);
         let far: Vec<_> = (0..20).map(|n| (Some(n * 2_000), 4, 7)).collect();
         let output = instrument(&module(&far)).unwrap();
-        assert_eq!(copy(&output.wasm).1, 20);
+        assert_eq!(copied(&output).1, 20);
     }
 
     /// As linkers write them that do not sort their sections.
@@ -268,7 +334,7 @@ mod tests {
         let low = (0..200).map(|n| (Some(n * 16), 4, 8));
         let input = module(&high.chain(low).collect::<Vec<_>>());
         let output = instrument(&input).unwrap();
-        let (memory, copied) = copy(&output.wasm);
+        let (memory, copied) = copied(&output);
         assert_eq!(copied, 2);
         assert!(memory == copy(&input).0);
     }
@@ -279,7 +345,22 @@ mod tests {
         let segments = [(Some(500), 4, 7), (Some(10), 4, 8), (Some(900), 4, 9)];
         let input = module(&segments);
         let output = instrument(&input).unwrap();
-        assert!(copy(&output.wasm).0 == copy(&input).0);
+        assert!(copied(&output).0 == copy(&input).0);
+    }
+
+    /// Two scripts for one interpreter are compiled once.
+    #[test]
+    fn modules_that_differ_in_data_only_are_the_same_code() {
+        let one = instrument(&module(&[(Some(10), 4, 7), (Some(9_000), 40, 8)])).unwrap();
+        let two = instrument(&module(&[(Some(12), 9, 1), (Some(9_500), 3, 2)])).unwrap();
+        assert!(one.wasm == two.wasm);
+        assert_ne!(one.contents, two.contents);
+        assert_ne!(one.data_digest, two.data_digest);
+        // One whose place is not known, or is not there, is left to the module.
+        for kept in [(None, 4, 7), (Some(u16::MAX), 4, 7)] {
+            let output = instrument(&module(&[(Some(10), 4, 7), kept])).unwrap();
+            assert!(output.contents.is_empty());
+        }
     }
 
     proptest! {
@@ -292,7 +373,7 @@ mod tests {
         ) {
             let input = module(&segments);
             let output = instrument(&input).unwrap();
-            prop_assert!(copy(&output.wasm).0 == copy(&input).0);
+            prop_assert!(copied(&output).0 == copy(&input).0);
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Output {
     pub(crate) code_bytes: u64,
     /// Export name of each mutable global that the module defines, by index.
     pub(crate) global_exports: Vec<(u32, String)>,
+    /// See [`Instrumented::contents`](crate::Instrumented::contents).
+    pub(crate) contents: Vec<(u32, Vec<u8>)>,
 }
 
 /// Redirects uses of an import to its shim.
@@ -84,7 +86,9 @@ pub(crate) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
     check_limits(parsed, plan, &types, global_exports.len(), &data)?;
 
     let mut module = Module::new();
-    for custom in parsed.customs.iter().filter(|custom| custom.leads) {
+    // What a module says of itself is in the report, and no reason to compile it again.
+    let customs = || (parsed.customs.iter()).filter(|custom| !custom.name.starts_with("exuvia."));
+    for custom in customs().filter(|custom| custom.leads) {
         write_custom(&mut module, custom.name, custom.data);
     }
     write_types(&mut module, parsed, &types)?;
@@ -128,7 +132,7 @@ pub(crate) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
         module.section(&data.section()?);
     }
     module.section(&names(parsed, plan));
-    for custom in parsed.customs.iter().filter(|custom| !custom.leads) {
+    for custom in customs().filter(|custom| !custom.leads) {
         write_custom(&mut module, custom.name, custom.data);
     }
     Ok(Output {
@@ -136,6 +140,7 @@ pub(crate) fn emit(parsed: &Parsed<'_>, plan: &Plan) -> Result<Output, Instrumen
         offsets,
         code_bytes,
         global_exports,
+        contents: data.into_contents(),
     })
 }
 

@@ -209,6 +209,10 @@ pub struct DebugInfo {
 pub struct Instrumented {
     /// The output module.
     pub wasm: Vec<u8>,
+    /// What its memory contains when an instance is made: addresses and bytes, to be copied in this order before any
+    /// of its code runs. The output has none of it then, so that modules that differ in it only are compiled once.
+    /// Empty if an address is not a constant or not within the memory: then instantiation copies all, or fails.
+    pub contents: Vec<(u32, Vec<u8>)>,
     /// Mapping from code offsets in the output to those in the input.
     pub offsets: OffsetMap,
     /// Compile size: bytes of the functions' code in the output, plus

@@ -91,6 +91,10 @@ pub(crate) async fn set_up(
     if store.data().stack == Stack::Fiber {
         (take_stack(store).await).map_err(failed("instantiation"))?;
     }
+    // A base has it already; only code that runs again may look at it.
+    if setup.base.is_none() || setup.initialize && repeats(plan) {
+        fill(store, &handles.memory, plan).map_err(failed("instantiation"))?;
+    }
     if let Some(base) = &setup.base {
         // Only what initialization did outside of memory and globals must be repeated, and in a
         // module that is not resident-only, only the start function can have done such a thing.
@@ -114,6 +118,7 @@ pub(crate) async fn set_up(
         let untouched = factory.pre.instantiate_async(&mut *store).await;
         let untouched = untouched.map_err(failed("instantiation"))?;
         let handles = self::handles(store, untouched, factory).map_err(failed("instantiation"))?;
+        fill(store, &handles.memory, plan).map_err(failed("instantiation"))?;
         let base = take_base(store, &handles, 0, plan);
         (handles, base, constants)
     } else {
@@ -132,6 +137,19 @@ pub(crate) async fn set_up(
         schema: schema.unwrap_or(0),
     };
     Ok((handles, Some(taken)))
+}
+
+/// Returns whether something of the initialization is done again in each frame.
+pub(crate) fn repeats(plan: &Plan) -> bool {
+    plan.analysis.start.is_some() || !plan.analysis.resident_only.is_empty()
+}
+
+/// Copies what the memory of a new instance contains.
+fn fill(store: &mut Store<FrameData>, memory: &Memory, plan: &Plan) -> wasmtime::Result<()> {
+    for (at, bytes) in &plan.analysis.contents {
+        memory.write(&mut *store, *at as usize, bytes)?;
+    }
+    Ok(())
 }
 
 /// Returns the version of the ABI and the schema number that an initialized module states.

@@ -142,3 +142,32 @@ fn a_full_disk_loses_only_the_entry() {
     works(folder.path(), 7);
     assert_eq!(only(folder.path()), file);
 }
+
+/// Two scripts for one interpreter are compiled once: what differs is data, and what the module says of itself.
+#[test]
+fn modules_that_differ_in_data_only_share_an_entry() {
+    // Nothing, a start function, and a module whose frames serve one process each.
+    for more in [
+        "",
+        r#"(start $start) (func $start (i32.store8 (i32.const 8193) (i32.load8_u (i32.const 8192))))"#,
+        r#"(table 1 funcref) (func (export "grows") (drop (table.grow (ref.null func) (i32.const 1))))
+           (func (export "_initialize") (i32.store8 (i32.const 8193) (i32.load8_u (i32.const 8192))))"#,
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let copied = if more.is_empty() { 0 } else { 256 };
+        for number in [1, 2, 3] {
+            let world = world(folder.path());
+            let data = format!(
+                r#"(data (i32.const 8192) "\{number:02x}") (data (i32.const 70000) "\{number:02x}") (@custom "exuvia.protocol" "{number}") {more}"#
+            );
+            let handle = "(i64.add (i64.load16_u (i32.const 8192)) (i64.mul (i64.const 65536) (i64.load8_u (i32.const 70000))))";
+            world.deploy("m", &answering("", handle, &data));
+            let pids: Vec<_> = (0..3).map(|_| world.spawn("m")).collect();
+            for pid in pids {
+                let answer = world.ask(pid, 0, &[]).number();
+                assert_eq!(answer, number * (1 + copied + 65_536), "{more}");
+            }
+            only(folder.path());
+        }
+    }
+}

@@ -116,6 +116,11 @@ impl Guest {
             },
         );
         let instance = linker(&engine).instantiate(&mut store, &module).unwrap();
+        for (at, bytes) in &output.contents {
+            let memory = instance.exports(&mut store).find_map(|export| export.into_memory());
+            let memory = memory.expect("the programs with data export their memory");
+            memory.write(&mut store, *at as usize, bytes).unwrap();
+        }
         let counter = instance
             .get_global(&mut store, exuvia_instrument::EXPORT_REDUCTIONS)
             .unwrap();
