@@ -10,7 +10,7 @@ from version import REPLY, SCHEMA, VERSION
 
 from exuvia import (
     Ended, HostError, Pid, Refusal, Refused, Request, actor, call, call_sync, check, exit, keep, link, log, message, monitor,
-    receive_sync, register, request, self as own_pid, send, send_after, spawn, stop, transient, trap_exit, whereis,
+    own_pid, receive_sync, register, request, send, send_after, spawn, stop, transient, trap_exit, whereis,
 )
 
 

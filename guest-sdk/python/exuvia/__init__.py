@@ -8,7 +8,7 @@ from .http import HttpRequest, Response
 from .pid import NONE, Pid
 from .process import (
     Child, Ended, Reason, ask, cancel_timer, config, demonitor, exit, exit_process, info, join, kill, leave, link, members,
-    monitor, pack, publish, register, self, send, send_after, send_bytes, set_priority, spawn, start_supervisor, trap_exit,
+    monitor, own_pid, pack, publish, register, send, send_after, send_bytes, set_priority, spawn, start_supervisor, trap_exit,
     unlink, unpack, unregister, whereis,
 )
 from .running import Reply, TableGiven, stop
@@ -20,7 +20,7 @@ __all__ = [
     "Access", "Child", "Ended", "HostError", "HttpRequest", "Info", "NONE", "Pid", "Priority", "Reason", "Received", "Refusal",
     "Refused", "Reply", "Request", "Response", "Table", "TableGiven", "Tag", "Timeout", "actor", "ask", "call", "call_sync",
     "cancel_timer", "check", "config", "demonitor", "exit", "exit_process", "gather", "info", "join", "keep", "kill", "leave",
-    "link", "log", "members", "message", "monitor", "pack", "publish", "receive", "receive_sync", "register", "request", "self",
+    "link", "log", "members", "message", "monitor", "own_pid", "pack", "publish", "receive", "receive_sync", "register", "request",
     "send", "send_after", "send_bytes", "sender", "set_priority", "sleep", "sleep_sync", "spawn", "start_supervisor", "stop",
     "transient", "trap_exit", "unlink", "unpack", "unregister", "whereis",
 ]

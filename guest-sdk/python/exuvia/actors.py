@@ -126,8 +126,8 @@ class Actor:
 
     def __init__(self, of: type, schema: int, loads: list[int] | None, concurrent: bool):
         self.of, self.schema, self.loads, self.concurrent = of, schema, loads, concurrent
-        self.messages: dict[str, Handler] = {}
-        self.requests: dict[str, Handler] = {}
+        self.messages: dict[str | None, Handler] = {}
+        self.requests: dict[str | None, Handler] = {}
         for attribute in dir(of):
             method: Any = getattr(of, attribute, None)
             mark = getattr(method, "__exuvia__", None)

@@ -36,7 +36,7 @@ def content(message: Any, parameters: Mapping[str, Any]) -> bytes:
     return host.pack({message: parameters} if parameters else message)
 
 
-def self() -> Pid:
+def own_pid() -> Pid:
     """The pid of this process."""
     return Pid(host.own_pid())
 

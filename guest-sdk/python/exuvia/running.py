@@ -33,6 +33,18 @@ def stop() -> None:
     _stopping = True
 
 
+# The handlers of the actor.
+_messages: dict[str | None, Handler] = {}
+_requests: dict[str | None, Handler] = {}
+
+
+def _use(actor: Actor | None) -> None:
+    """Makes an actor that of this process."""
+    global _messages, _requests
+    actors.actor_of_script = actor
+    _messages, _requests = (actor.messages, actor.requests) if actor is not None else ({}, {})
+
+
 def _actor() -> Actor:
     if actors.actor_of_script is None:
         raise RuntimeError("the script has no actor: a class with @actor")
@@ -61,27 +73,30 @@ def _failed(context: Context, error: BaseException) -> None:
         log.warning(f"a message was refused: {error}")
 
 
-def _within(context: Context, function: Callable, *arguments: Any) -> Any:
+def _within(context: Context, function: Callable, argument: Any) -> Any:
     before, actors.current = actors.current, context
     try:
-        return function(*arguments)
+        return function(argument)
     finally:
         actors.current = before
 
 
 def _perform(context: Context, done: Callable[[Context, Any], None], function: Callable, *arguments: Any) -> None:
     """Runs a handler, and `done` with what it returned when it has ended, also if it is async."""
+    actors.current = context
     try:
-        result = _within(context, function, *arguments)
+        result = function(*arguments)
     except Refusal as error:
         _failed(context, error)
         return
+    finally:
+        actors.current = None
     if type(result) is CoroutineType:
         Task(
             result,
             lambda value: done(context, value),
             lambda error: _failed(context, error),
-            lambda step, *arguments: _within(context, step, *arguments),
+            lambda step, value: _within(context, step, value),
         )
     else:
         done(context, result)
@@ -108,80 +123,93 @@ def _answer(context: Context, value: Any) -> None:
 # ---- messages ----
 
 
+# What reading a payload may raise: it may have been sent by anybody.
+_UNREADABLE = (MemoryError, ValueError, TypeError, RecursionError)
+
+
+def _unreadable(error: BaseException) -> str:
+    """Why a payload could not be read, for its sender."""
+    if not isinstance(error, MemoryError):
+        return str(error)
+    log.error("dropped a message: the process has no memory for it")
+    return "the receiver has no memory for a message of this size"
+
+
 def _in_hand(read: Callable[[], Any]) -> Any:
     """What `read` makes of the payload, which is forgotten. A Refusal if it is not what it should be."""
     try:
         return read()
-    except MemoryError:
-        log.error("dropped a message: the process has no memory for it")
-        raise Refusal("the receiver has no memory for a message of this size") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise Refusal(str(error)) from None
+    except _UNREADABLE as error:
+        raise Refusal(_unreadable(error)) from None
     finally:
         host.forget()
-
-
-def _called(value: Any) -> tuple[str | None, Any]:
-    """What was sent, as a name and its content: a text, or a map with one key."""
-    if type(value) is str:
-        return value, None
-    if type(value) is dict and len(value) == 1:
-        for name, content in value.items():
-            if type(name) is str:
-                return name, content
-    return None, value
 
 
 def _shown(name: str | None, value: Any) -> str:
     return type(value).__name__ if name is None else name
 
 
+def _whole(name: str | None, content: Any) -> Any:
+    """What was sent, before it was taken apart."""
+    return content if name is None else name if content is None else {name: content}
+
+
 def _message(kind: int) -> None:
     context = Context(kind)
-    other = getattr(_instance, "on_message", None)
-    if context.tag != 0 and other is None:
-        host.forget()
-        log.warning(f"dropped a message with the tag {context.tag}: the actor has no on_message")
+    if context.tag != 0:
+        _tagged(context, _nothing)
         return
     try:
-        value = _in_hand(host.value if context.tag == 0 else host.payload)
-    except Refusal as error:
-        log.warning(f"dropped a message: {error}")
+        name, content = host.called()
+    except _UNREADABLE as error:
+        log.warning(f"dropped a message: {_unreadable(error)}")
         return
-    name, content = _called(value) if context.tag == 0 else (None, value)
-    handler = _actor().messages.get(name) if name is not None else None
+    handler = _messages.get(name)
     if handler is not None:
         _perform(context, _nothing, handler.take, _instance, content)
-    elif other is not None:
-        _perform(context, _nothing, other, value)
+    elif hasattr(_instance, "on_message"):
+        _perform(context, _nothing, _instance.on_message, _whole(name, content))
     else:
-        log.warning(f"dropped an unknown message: {_shown(name, value)}")
+        log.warning(f"dropped an unknown message: {_shown(name, content)}")
 
 
 def _request() -> None:
     context = Context(Kind.REQUEST)
-    other = getattr(_instance, "on_request", None)
-    is_http = context.tag == Tag.HTTP_REQUEST and hasattr(_instance, "on_http")
-    if context.tag != 0 and not is_http and other is None:
-        host.forget()
-        _refuse(context, f"no handler for requests with the tag {context.tag}")
+    if context.tag != 0:
+        _tagged(context, _answer)
         return
     try:
-        value = _in_hand(host.value if context.tag == 0 else http.request_in_hand if is_http else host.payload)
-    except Refusal as error:
-        _refuse(context, str(error))
+        name, content = host.called()
+    except _UNREADABLE as error:
+        _refuse(context, _unreadable(error))
         return
-    if is_http:
-        _perform(context, http.respond, _instance.on_http, value)
-        return
-    name, content = _called(value) if context.tag == 0 else (None, value)
-    handler = _actor().requests.get(name) if name is not None else None
+    handler = _requests.get(name)
     if handler is not None:
         _perform(context, _answer, handler.take, _instance, content)
-    elif other is not None:
-        _perform(context, _answer, other, value)
+    elif hasattr(_instance, "on_request"):
+        _perform(context, _answer, _instance.on_request, _whole(name, content))
     else:
-        _refuse(context, f"unknown request: {_shown(name, value)}")
+        _refuse(context, f"unknown request: {_shown(name, content)}")
+
+
+def _tagged(context: Context, done: Callable[[Context, Any], None]) -> None:
+    """A message or a request with a tag: HTTP, or bytes that the SDK does not know."""
+    is_request = context.kind == Kind.REQUEST
+    is_http = is_request and context.tag == Tag.HTTP_REQUEST and hasattr(_instance, "on_http")
+    name = "on_http" if is_http else "on_request" if is_request else "on_message"
+    try:
+        handler = getattr(_instance, name, None)
+        if handler is None:
+            host.forget()
+            raise Refusal(f"the actor has no {name} for the tag {context.tag}")
+        value = _in_hand(http.request_in_hand if is_http else host.payload)
+    except Refusal as error:
+        if is_request:
+            _refuse(context, str(error))
+        else:
+            log.warning(f"dropped a message: {error}")
+        return
+    _perform(context, http.respond if is_http else done, handler, value)
 
 
 def _event(name: str, make: Callable[[Context], Any]) -> None:
@@ -256,13 +284,11 @@ def _begin() -> None:
 
 
 def _handle(kind: int) -> None:
-    if kind in (Kind.MESSAGE, Kind.TIMER):
-        if kind == Kind.TIMER and host.tag() == Tag.AWAITED:
+    if kind == Kind.TIMER:
+        if host.tag() == Tag.AWAITED:
             host.forget()  # of something that was over before
         else:
             _message(kind)
-    elif kind == Kind.REQUEST:
-        _request()
     elif kind == Kind.INIT:
         _begin()
     elif kind == Kind.DOWN:
@@ -293,7 +319,11 @@ def _loop() -> int:
         kind = host.receive(0, Receive.ANY, 0)
         if kind < 0:
             return RunResult.WAITING if waits or selections or Task.running else RunResult.REST
-        if not settled(kind):
+        if kind == Kind.MESSAGE:
+            _message(kind)
+        elif kind == Kind.REQUEST:
+            _request()
+        elif not settled(kind):
             _handle(kind)
 
 
@@ -367,7 +397,7 @@ def protocol() -> str:
 def warm_up() -> None:
     """After the script: does once what every process does, so that what is made at the first use is shared."""
     global _shared, _alive
-    _actor()
+    _use(_actor())
     log.install()
     _pretend()
     gc.collect()
@@ -414,6 +444,7 @@ def _pretend() -> None:
     actors.actor_of_script = None
     try:
         actors.actor(schema=1)(_WarmUp)
+        _use(actors.actor_of_script)
         for _ in range(_ROUNDS):
             for one in messages:
                 waiting.append(one)
@@ -422,7 +453,7 @@ def _pretend() -> None:
     finally:
         for name, function in quiet.items():
             setattr(host, name, function)
-        actors.actor_of_script = real
+        _use(real)
         _instance, _stopping = None, False
         host.forget()
 

@@ -110,6 +110,14 @@ class FakeHost:
     def payload(self) -> bytes: return self.hand.payload
     def text(self) -> str: return self.hand.payload.decode("utf-8", "replace")
     def value(self) -> Any: return codec.unpack(self.hand.payload)
+    def called(self) -> tuple[str | None, Any]:
+        value = self.value()
+        if isinstance(value, str):
+            return value, None
+        if isinstance(value, dict) and len(value) == 1 and isinstance(*value.keys(), str):
+            return next(iter(value.items()))
+        return None, value
+
     def forget(self) -> None: self.hand = Delivery(kind=0)
     def pretend(self, kind: int, payload: bytes) -> None: self.hand = Delivery(kind=kind, payload=payload)
 
@@ -277,6 +285,7 @@ class TestProcess:
         waiting.selections.clear()
         waiting.Task.running = 0
         running._stopping = False
+        running._use(actors.actor_of_script)
         self.host: FakeHost = host
         self._running = running
         self.deliver(Delivery(Kind.INIT, payload=codec.pack(arguments)))

@@ -287,7 +287,7 @@ class _Gather(Wait):
         if not self.coroutines:
             resume([], None)
         for i, coroutine in enumerate(self.coroutines):
-            Task(_awaited(coroutine), lambda value, i=i: self.one(i, value), self.failed, lambda step, *arguments: step(*arguments))
+            Task(_awaited(coroutine), lambda value, i=i: self.one(i, value), self.failed, lambda step, value: step(value))
 
     def one(self, i, value):
         self.results[i] = value

@@ -68,7 +68,7 @@ impl Message {
 #[rustpython_vm::pymodule(name = "_exuvia")]
 mod native {
     use exuvia_abi::{Code, Kind, io, receive as modes};
-    use rustpython_vm::builtins::{PyBytesRef, PyListRef, PyStrRef};
+    use rustpython_vm::builtins::{PyBytesRef, PyDict, PyListRef, PyStr, PyStrRef};
     use rustpython_vm::function::{ArgBytesLike, OptionalArg};
     use rustpython_vm::{PyObjectRef, PyResult, VirtualMachine};
 
@@ -290,6 +290,29 @@ mod native {
     #[pyfunction]
     fn value(vm: &VirtualMachine) -> PyResult {
         whole(hand().payload(), vm)
+    }
+    /// called(): the payload as a value, taken apart: a text is a name without content, a map with one text as its key a
+    /// name and its content. Everything else is None and the value. The payload is forgotten.
+    #[pyfunction]
+    fn called(vm: &VirtualMachine) -> PyResult {
+        let value = whole(hand().payload(), vm);
+        hand().forget();
+        let value = value?;
+        let none = || vm.ctx.none();
+        let parts = if value.downcast_ref::<PyStr>().is_some() {
+            vec![value, none()]
+        } else {
+            let entry = value
+                .downcast_ref::<PyDict>()
+                .filter(|dict| dict.__len__() == 1)
+                .and_then(|dict| dict.items_vec().pop())
+                .filter(|(name, _)| name.downcast_ref::<PyStr>().is_some());
+            match entry {
+                Some((name, content)) => vec![name, content],
+                None => vec![none(), value],
+            }
+        };
+        Ok(vm.ctx.new_tuple(parts).into())
     }
     #[pyfunction]
     fn forget() {
