@@ -11,6 +11,8 @@ from typing import Iterator
 from .errors import BuildError
 
 SDK = pathlib.Path(__file__).resolve().parent.parent
+# What of the standard library is in the engine: what is frozen into it, and what the interpreter has built in.
+_FROZEN, _NATIVE = SDK / "engine/modules.txt", SDK / "engine/native.txt"
 # The SDK's own, that only CPython needs.
 _NOT_IN_ENGINE = {"exuvia.codec", "exuvia.testing"}
 
@@ -115,14 +117,18 @@ def collect(script: pathlib.Path, folders: list[pathlib.Path]) -> list[Module]:
         waiting.append(found[name])
         return True
 
+    library = {name for file in (_FROZEN, _NATIVE) for name in file.read_text().split()}
     for name in ("exuvia", "exuvia.boot", "exuvia.running", "exuvia.traces"):
         add(name)
     while waiting:
         module = waiting.pop()
         for name, needed, node in _imports(module):
-            if add(name) or not needed or name.split(".")[0] in sys.stdlib_module_names or name.startswith("_exuvia"):
+            top = name.split(".")[0]
+            if add(name) or not needed or top in library or top.startswith("_"):
                 continue
             where = f"{module.shown}:{node.lineno}:{node.col_offset + 1}"
+            if top in sys.stdlib_module_names:
+                raise BuildError(f"{where}: the engine has no module {top}: of the standard library it has those in {_FROZEN.name} and {_NATIVE.name}")
             raise BuildError(
                 f"{where}: there is no module {name}: it is neither beside the script nor in the standard library. "
                 "--path FOLDER names another folder with modules in Python"

@@ -65,6 +65,9 @@ class Build(unittest.TestCase):
     def test_a_module_that_is_not_there_has_the_place_of_its_import(self):
         with self.assertRaisesRegex(BuildError, r"script\.py:2:1: there is no module nowhere"):
             self.collect("import json\nimport nowhere\n")
+        with self.assertRaisesRegex(BuildError, r"script\.py:1:1: the engine has no module asyncio"):
+            self.collect("import asyncio.events\n")
+        self.assertEqual(self.collect("import os.path, zlib, collections.abc\nfrom math import pi\n"), ["script"])
         self.assertEqual(self.collect("try:\n    import nowhere\nexcept ImportError:\n    pass\n"), ["script"])
 
     def test_an_error_at_the_top_is_reported_with_its_line(self):
