@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Mapping
 
@@ -146,8 +147,15 @@ def start_supervisor(specification: Mapping[str, Any]) -> Pid:
     return Pid(pid)
 
 
+def flush() -> None:
+    """Writes what was printed without the end of its line, before the process ends."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def exit(code: int = 0, text: str = "") -> None:
     """Ends this process, now. Codes from 256 on are free; 0 is normal."""
+    flush()
     host.exit(code, text)
 
 

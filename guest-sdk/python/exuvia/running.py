@@ -13,7 +13,7 @@ from .constants import Code, Kind, LogLevel, Receive, RunResult, Tag
 from .errors import HostError, Refusal
 from .host import host
 from .pid import Pid
-from .process import Ended
+from .process import Ended, flush
 from .traces import describe
 from .waiting import Task, reason_in_hand, receive_awaited, selections, settled, waits
 
@@ -334,12 +334,18 @@ def run() -> int:
         result = _loop()
     except SystemExit as end:
         # sys.exit(): a text or a number is the reason.
+        flush()
         if end.code in (None, 0):
             host.exit(0, "")
         if isinstance(end.code, int):
             host.exit(256 + (end.code & 255), "")
         host.exit(256, str(end.code))
         raise
+    except BaseException:
+        flush()
+        raise
+    if result == RunResult.DONE:
+        flush()
     if host.allocated() > _alive + max(_GARBAGE_AT_REST, _alive - _shared):
         gc.collect()
         _alive = host.allocated()

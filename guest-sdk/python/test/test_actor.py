@@ -6,7 +6,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "scripts"))
 
-from exuvia import Refused, codec, running, traces  # noqa: E402
+from exuvia import Refused, actors, codec, running, traces  # noqa: E402
 from exuvia.constants import Code, Kind, RunResult, Tag  # noqa: E402
 from exuvia.testing import OTHER_PID, OWN_PID, Delivery, TestProcess, host  # noqa: E402
 
@@ -117,6 +117,16 @@ class Actor(unittest.TestCase):
         self.assertEqual(host.sent[-1].delay, 500)
         self.assertEqual(self.process.fire(), RunResult.REST)
         self.assertEqual(self.process.request("Get"), 100)
+
+    def test_a_concurrent_actor_handles_others_in_between(self):
+        definition = actors.actor_of_script
+        definition.concurrent = True
+        self.addCleanup(setattr, definition, "concurrent", False)
+        self.assertEqual(self.process.send("Slow"), RunResult.WAITING)
+        self.assertEqual(self.process.send("Add", by=1), RunResult.WAITING)
+        self.assertEqual(self.process.request("Get"), 1)
+        self.assertEqual(self.process.fire(), RunResult.REST)
+        self.assertEqual(self.process.request("Get"), 101)
 
     def test_events_come_to_their_handlers(self):
         self.process.deliver(Delivery(Kind.DOWN, reference=5, reason=300))
