@@ -79,7 +79,7 @@ macro_rules! module {
                 }
             )?
             $(
-                #[used]
+                // Not `#[used]`: see `__actor`.
                 #[unsafe(link_section = "exuvia.layout")]
                 static __EXUVIA_LAYOUT: [u8; $crate::layout::SECTION_SIZE] =
                     $crate::layout::section::<$layout>();
@@ -98,7 +98,7 @@ macro_rules! __describe {
             #[cfg(target_arch = "wasm32")]
             const _: () = {
                 const TEXT: &str = <$messages>::DESCRIPTION;
-                #[used]
+                // Not `#[used]`: see `__actor`.
                 #[unsafe(link_section = "exuvia.protocol")]
                 static DESCRIPTION: [u8; TEXT.len()] = $crate::layout::bytes(TEXT);
             };
@@ -119,7 +119,7 @@ macro_rules! __actor {
                 $crate::saved::section($schema, $loads, <$crate::saved::Asked<$actor>>::TYPE)
             };
             // Not `#[used]`, which would put it into the data as well: it would be a part of every
-            // module's memory, and two schemas would not have the same data.
+            // module's memory, and code whose comments alone have changed would not have the same data.
             #[cfg(target_arch = "wasm32")]
             #[unsafe(link_section = "exuvia.state")]
             static DESCRIPTION: [u8; SAVED.as_str().len()] = $crate::layout::bytes(SAVED.as_str());
