@@ -120,7 +120,11 @@ impl<'a> Merged<'a> {
         let memory = parsed.memories.first().filter(|_| own_memory);
         let bytes = memory.map_or(0, |(ty, _)| ty.initial.saturating_mul(WASM_PAGE));
         // Order counts if segments overlap, so all are taken or none.
-        if merged.segments.iter().all(|segment| segment.is_known(bytes)) {
+        if merged
+            .segments
+            .iter()
+            .all(|segment| segment.is_known(bytes))
+        {
             merged.take();
         }
         merged

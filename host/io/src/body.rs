@@ -171,6 +171,8 @@ impl<G: Send + 'static> Reader<G> {
         };
         match is_taken {
             true => Ok(()),
+            // Whoever takes what happens to the port has not said so yet.
+            false if self.port.is_oversized() => Err(Stop::Failed(Failure::Mailbox)),
             // It has responded, and knows from the length that it has all.
             false if self.port.is_over() => Err(Stop::Unwanted),
             false => Err(Stop::Failed(Failure::Unread)),

@@ -117,7 +117,9 @@ impl Guest {
         );
         let instance = linker(&engine).instantiate(&mut store, &module).unwrap();
         for (at, bytes) in &output.contents {
-            let memory = instance.exports(&mut store).find_map(|export| export.into_memory());
+            let memory = instance
+                .exports(&mut store)
+                .find_map(|export| export.into_memory());
             let memory = memory.expect("the programs with data export their memory");
             memory.write(&mut store, *at as usize, bytes).unwrap();
         }

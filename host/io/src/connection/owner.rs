@@ -348,9 +348,12 @@ impl<G: Send + 'static> Connection<G> {
             is_taken = timeout(time, self.port_is(Port::is_delivered)) => is_taken == Ok(true),
             () = self.over() => false,
         };
-        let state = self.shared.state.lock();
-        let is_oversized = state.port.as_deref().is_some_and(Port::is_oversized);
-        is_taken && !is_oversized
+        is_taken && !self.is_oversized()
+    }
+
+    /// Returns whether something that has arrived did not fit into a mailbox, however empty that is.
+    pub(crate) fn is_oversized(&self) -> bool {
+        (self.shared.state.lock().port.as_deref()).is_some_and(Port::is_oversized)
     }
 
     /// Waits until the owner or the process has ended, also if the owner has sent something that was not taken.
