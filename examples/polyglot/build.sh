@@ -27,9 +27,11 @@ zig)
     ;;
 assemblyscript)
     packages
-    node node_modules/exuvia-assemblyscript/bin/exuvia-as.mjs build "$here/main.ts" --out "build/$out.wasm"
+    node node_modules/exuvia-assemblyscript/bin/exuvia-as.mjs build "$here/main.ts" --out "build/$out.wasm" --state "$here/state.json"
     ;;
-go) (cd "$here" && GOOS=wasip1 GOARCH=wasm go build -trimpath -buildmode=c-shared -o "../build/$out.wasm" .) ;;
+go) # The second command writes what the code says of its state into the module.
+    (cd "$here" && GOOS=wasip1 GOARCH=wasm go build -trimpath -buildmode=c-shared -o "../build/$out.wasm" . && go run . "../build/$out.wasm")
+    ;;
 javascript)
     packages
     node node_modules/exuvia-actor/bin/exuvia-js.mjs build "$here/main.ts" --out "build/$out.wasm"

@@ -76,4 +76,6 @@ static void load(exuvia_message *state, int32_t schema) {
 static const exuvia_entry messages[] = {{"Pass", pass}, {0}};
 static const exuvia_entry requests[] = {{"Count", count}, {"Halt", halt}, {0}};
 
+EXUVIA_STATE(1, "[]", "{passed: int, arrived: int, travelled: int, halted: bool, next: text}")
+
 EXUVIA_ACTOR(.schema = 1, .init = set_next, .messages = messages, .requests = requests, .save = save, .load = load)

@@ -15,6 +15,7 @@ interface Station {
 
 actor<Station>({
   schema: 1,
+  state: { passed: "int", arrived: "int", travelled: "int", halted: "bool", next: "text" },
 
   init: ({ next }) => ({ passed: 0, arrived: 0, travelled: 0, halted: false, next }),
 

@@ -10,7 +10,7 @@ const VERSION: i64 = if option_env!("STATION_VERSION_2").is_some() {
 };
 
 /// The state, which every station saves in the same form.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Saved)]
 struct Station {
     passed: i64,
     arrived: i64,
