@@ -308,19 +308,17 @@ impl Engine {
                 });
             }
         }
-        if let Some(plan) = Arc::get_mut(&mut plan)
-            && !repeats(plan)
-        {
-            // It is in the base.
-            plan.analysis.contents = Vec::new();
-        }
-        if taken.impure.is_some()
-            && let Some(plan) = Arc::get_mut(&mut plan)
-        {
-            // Start runs for each process. If it does something that is possible only once in
-            // an instance, a frame cannot serve two processes.
-            let once = std::mem::take(&mut plan.analysis.only_in_start);
-            plan.analysis.resident_only.extend(once);
+        if let Some(plan) = Arc::get_mut(&mut plan) {
+            if !repeats(plan) {
+                // It is in the base.
+                plan.analysis.contents = Vec::new();
+            }
+            if taken.impure.is_some() {
+                // Start runs for each process. If it does something that is possible only once in
+                // an instance, a frame cannot serve two processes.
+                let once = std::mem::take(&mut plan.analysis.only_in_start);
+                plan.analysis.resident_only.extend(once);
+            }
         }
         let policy = StackPolicy::default();
         if plan.analysis.has_async_imports() {

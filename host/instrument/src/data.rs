@@ -133,14 +133,12 @@ impl<'a> Merged<'a> {
     /// Takes the contents of all active segments out.
     fn take(&mut self) {
         for segment in &mut self.segments {
-            let at = segment.start();
-            let (Some(at), Segment::Same(_) | Segment::Merged { .. }) = (at, &*segment) else {
-                continue;
-            };
+            // The others are not copied.
+            let Some(at) = segment.start() else { continue };
             let bytes = match std::mem::replace(segment, Segment::Empty) {
                 Segment::Same(data) => data.data.to_vec(),
                 Segment::Merged { bytes, .. } => bytes,
-                Segment::Empty => continue,
+                Segment::Empty => Vec::new(),
             };
             self.contents.push((at, bytes));
         }

@@ -67,8 +67,8 @@ struct Block {
     number: Option<u32>,
     /// Whether code in the block calls a function that returns.
     calls: bool,
-    /// The clauses by which it catches exceptions; `None` if it is no `try_table`.
-    catches: Option<u64>,
+    /// The clauses by which it catches exceptions, if it is a `try_table`.
+    catches: u64,
 }
 
 struct Scanner<'p> {
@@ -76,8 +76,6 @@ struct Scanner<'p> {
     lifetimes: &'p mut Lifetimes,
     /// Loops that are open.
     open_loops: u64,
-    /// Blocks that are open and catch exceptions.
-    open_tries: u64,
     plan: &'p mut Plan,
     function: u32,
     first_added: u32,
@@ -106,7 +104,6 @@ impl<'p> Scanner<'p> {
             weight: Weight::default(),
             lifetimes,
             open_loops: 0,
-            open_tries: 0,
             plan,
             function,
             first_added,
@@ -217,7 +214,7 @@ impl<'p> Scanner<'p> {
         // Compilers end a path that panics with a call and `unreachable`. Such a
         // call never returns to the loop around it, unless by an exception that is caught.
         if std::mem::take(&mut self.open_call)
-            && (self.open_tries > 0 || !matches!(operator, Operator::Unreachable))
+            && (self.may_catch() || !matches!(operator, Operator::Unreachable))
         {
             self.note_call();
         }
@@ -240,13 +237,11 @@ impl<'p> Scanner<'p> {
     }
 
     fn structure(&mut self, operator: &Operator<'_>, at: u32, end: u32) {
-        let (mut number, mut catches) = (None, None);
+        let (mut number, mut catches) = (None, 0);
         match operator {
             Operator::TryTable { try_table } => {
-                let count = try_table.catches.len() as u64;
-                self.open_tries += 1;
-                self.weight.open_catches += count;
-                catches = Some(count);
+                catches = try_table.catches.len() as u64;
+                self.weight.open_catches += catches;
             }
             Operator::Loop { .. } => {
                 let this = self.loops.len() as u32;
@@ -270,10 +265,7 @@ impl<'p> Scanner<'p> {
                     self.loops[number as usize].calls = block.calls;
                     self.open_loops -= 1;
                 }
-                if let Some(catches) = block.catches {
-                    self.open_tries -= 1;
-                    self.weight.open_catches -= catches;
-                }
+                self.weight.open_catches -= block.catches;
                 if block.calls
                     && let Some(outer) = self.blocks.last_mut()
                 {
@@ -295,9 +287,14 @@ impl<'p> Scanner<'p> {
         let helper = self.added(Added::ChargeThrow);
         self.push(at, at, What::Call(helper));
         self.calls = true;
-        if self.open_tries > 0 {
+        if self.may_catch() {
             self.note_call();
         }
+    }
+
+    /// Returns whether what is thrown here may be caught in the function.
+    fn may_catch(&self) -> bool {
+        self.weight.open_catches > 0
     }
 
     fn reference(&mut self, operator: &Operator<'_>, at: u32, end: u32) {

@@ -75,19 +75,20 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Returns the resident memory of this process in bytes.
+/// Returns the resident memory of this process in bytes. A page that it maps several times counts once (Pss, and not
+/// VmRSS): a base is mapped into each frame.
 pub(crate) fn resident() -> u64 {
-    status("VmRSS:")
+    field("/proc/self/smaps_rollup", "Pss:")
 }
 
-/// Returns the page tables of this process in bytes: not part of VmRSS, but memory that is used.
+/// Returns the page tables of this process in bytes: not part of the resident memory, but memory that is used.
 pub(crate) fn page_tables() -> u64 {
-    status("VmPTE:")
+    field("/proc/self/status", "VmPTE:")
 }
 
-fn status(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
+fn field(file: &str, field: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = text
         .lines()
         .find_map(|line| line.strip_prefix(field))
         .unwrap();
