@@ -52,6 +52,8 @@ pub mod exports {
     pub const PROTOCOL_SECTION: &str = "exuvia.protocol";
     /// Name of the custom section that describes the saved state. Optional.
     pub const STATE_SECTION: &str = "exuvia.state";
+    /// The most bytes that are read of each of the last two, over all sections of its name.
+    pub const SECTION_BYTES: usize = 64 << 10;
 }
 
 /// Modes of `receive`, which select a message. The low byte is the mode, the rest

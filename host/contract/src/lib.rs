@@ -3,14 +3,13 @@
 //! describes. And what follows from two modules for a swap from one to the other, before any
 //! process is looked at.
 //!
-//! Everything here is a function of bytes: it loads no code, and knows no node. Start with
+//! Everything here is a function of those bytes: it reads no Wasm, and knows no node. Start with
 //! [`compare`].
 
 #![forbid(unsafe_code)]
 
 mod compare;
 mod protocol;
-mod section;
 mod state;
 mod types;
 
@@ -18,6 +17,5 @@ pub use compare::{
     Code, Comparison, FieldChange, Loss, MessageChange, Refusal, Rollback, Way, compare,
 };
 pub use protocol::{Function, Parameter, functions};
-pub use section::{SECTION_BYTES, section};
 pub use state::{Loads, StateContract};
 pub use types::{Field, MAX_DEPTH, Type, Variant};

@@ -1,10 +1,9 @@
 //! The state that a module saves, and what its `load` takes: its section `exuvia.state`.
 
-use exuvia_abi::exports::STATE_SECTION;
+use exuvia_abi::exports::SECTION_BYTES;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::section::{SECTION_BYTES, section};
 use crate::types::Type;
 
 /// What a module says of its saved state.
@@ -40,17 +39,17 @@ struct Written {
 }
 
 impl StateContract {
-    /// Reads what a module with this `exuvia_schema` says of its state; `None` if it does not.
+    /// Reads the section of a module with this `exuvia_schema`; `None` if it is empty, which is as if
+    /// there were none.
     ///
     /// # Errors
     ///
     /// Returns what is wrong, and where.
-    pub fn of(wasm: &[u8], schema: i32) -> Result<Option<StateContract>, String> {
-        let section = section(wasm, STATE_SECTION);
-        if section.len() == SECTION_BYTES {
+    pub fn of(section: &[u8], schema: i32) -> Result<Option<StateContract>, String> {
+        if section.len() >= SECTION_BYTES {
             return Err(format!("it has {SECTION_BYTES} bytes or more"));
         }
-        match StateContract::parse(&section)? {
+        match StateContract::parse(section)? {
             Some(state) if state.schema != schema => Err(format!(
                 "it says schema {}, and `exuvia_schema` is {schema}",
                 state.schema
@@ -193,26 +192,17 @@ mod tests {
         assert_eq!(any.taken(), "every schema");
     }
 
-    /// A module with a section of this text.
-    fn module(text: &str) -> Vec<u8> {
-        let content = format!("\u{c}exuvia.state{text}");
-        let size = content.len();
-        let size =
-            [0, 7, 14].map(|bits| (size >> bits) as u8 & 0x7f | if bits < 14 { 0x80 } else { 0 });
-        [&b"\0asm\x01\0\0\0\0"[..], &size, content.as_bytes()].concat()
-    }
-
     #[test]
     fn a_module_speaks_of_its_own_schema_within_the_limit() {
         let text = "{\"schema\":2,\"type\":\"int\"}";
-        let wasm = module(text);
-        assert_eq!(StateContract::of(&wasm, 2), Ok(Some(parsed(text))));
-        let error = StateContract::of(&wasm, 1).unwrap_err();
+        let of = |text: &str, schema| StateContract::of(text.as_bytes(), schema);
+        assert_eq!(of(text, 2), Ok(Some(parsed(text))));
+        let error = of(text, 1).unwrap_err();
         assert_eq!(error, "it says schema 2, and `exuvia_schema` is 1");
-        assert_eq!(StateContract::of(&module(""), 1), Ok(None));
-        let filled = |bytes: usize| module(&(text.to_owned() + &" ".repeat(bytes - text.len())));
-        assert!(StateContract::of(&filled(SECTION_BYTES - 1), 2).is_ok());
-        let error = StateContract::of(&filled(SECTION_BYTES), 2).unwrap_err();
+        assert_eq!(of("", 1), Ok(None));
+        let filled = |bytes: usize| text.to_owned() + &" ".repeat(bytes - text.len());
+        assert!(of(&filled(SECTION_BYTES - 1), 2).is_ok());
+        let error = of(&filled(SECTION_BYTES), 2).unwrap_err();
         assert_eq!(error, "it has 65536 bytes or more");
     }
 

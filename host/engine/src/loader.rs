@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use exuvia_abi::{ABI_VERSION, HostCall, MODULE, OPTIONAL_MODULE, WasmType, exports};
-use exuvia_contract::StateContract;
 use exuvia_image::{GUARD, MOST_PACKED, Memories, Method, PageMap, RESERVED, Stacks};
 use exuvia_instrument::{
     ExternKind, ExternType, FunctionType, ImportInfo, Instrumented, ValueType, instrument,
@@ -334,7 +333,6 @@ impl Engine {
             schema: taken.schema,
             has_save,
             has_load,
-            state: StateContract::of(wasm, taken.schema),
             file_bytes: wasm.len(),
             reused_from: parking_lot::Mutex::default(),
             stack_policy: policy,

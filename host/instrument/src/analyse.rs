@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use exuvia_abi::exports;
 use wasmparser::{
     ConstExpr, DataKind, Element, ElementItems, ElementKind, ExternalKind, FuncType, Operator,
     RefType, TypeRef, ValType,
@@ -20,8 +21,6 @@ use crate::report::{
 
 /// The most reasons that are listed one by one; the rest are counted.
 const MAX_REASONS: usize = 8;
-/// The most bytes of `exuvia.protocol` that are kept. A function takes about a hundred.
-const PROTOCOL_BYTES: usize = 64 << 10;
 
 pub(crate) fn report(
     parsed: &Parsed<'_>,
@@ -40,14 +39,7 @@ pub(crate) fn report(
     let layout = parsed
         .customs
         .iter()
-        .find(|custom| custom.name == exuvia_abi::exports::LAYOUT_SECTION);
-    let protocol = parsed
-        .customs
-        .iter()
-        .filter(|custom| custom.name == exuvia_abi::exports::PROTOCOL_SECTION)
-        .flat_map(|custom| custom.data.iter().copied())
-        .take(PROTOCOL_BYTES)
-        .collect();
+        .find(|custom| custom.name == exports::LAYOUT_SECTION);
     let memory = parsed.memories.first().map(|(ty, imported)| MemoryInfo {
         minimum: ty.initial,
         maximum: ty.maximum,
@@ -70,7 +62,8 @@ pub(crate) fn report(
         globals_digest: globals_digest(parsed)?,
         table_slots: table_slots(parsed)?,
         layout: layout.map(|custom| custom.data.to_vec()),
-        protocol,
+        protocol: section(parsed, exports::PROTOCOL_SECTION),
+        state: section(parsed, exports::STATE_SECTION),
         abi: abi(parsed)?,
         wasm: output.wasm,
         contents: output.contents,
@@ -175,6 +168,14 @@ fn extern_type(parsed: &Parsed<'_>, ty: TypeRef) -> Result<ExternType, Instrumen
         },
         TypeRef::Tag(_) => return Err(internal("a tag")),
     })
+}
+
+/// Returns the contents of all custom sections of a name, one after the other, as far as they are
+/// read.
+fn section(parsed: &Parsed<'_>, name: &str) -> Vec<u8> {
+    let customs = parsed.customs.iter().filter(|custom| custom.name == name);
+    let contents = customs.flat_map(|custom| custom.data.iter().copied());
+    contents.take(exports::SECTION_BYTES).collect()
 }
 
 fn imports(parsed: &Parsed<'_>) -> Result<Vec<ImportInfo>, InstrumentError> {

@@ -256,6 +256,8 @@ pub struct Instrumented {
     pub layout: Option<Vec<u8>>,
     /// Contents of all custom sections `exuvia.protocol`, up to 64 KiB.
     pub protocol: Vec<u8>,
+    /// Contents of all custom sections `exuvia.state`, up to 64 KiB.
+    pub state: Vec<u8>,
     /// Value of the exported global `exuvia_abi`, if it is an immutable constant i32.
     pub abi: Option<i32>,
 }

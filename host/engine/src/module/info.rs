@@ -67,8 +67,6 @@ pub struct Artifact {
     pub(crate) schema: i32,
     pub(crate) has_save: bool,
     pub(crate) has_load: bool,
-    /// What it says of its saved state.
-    pub(crate) state: Result<Option<StateContract>, String>,
     /// The size of the module file in bytes.
     pub(crate) file_bytes: usize,
     /// The results of [`Artifact::reuses_image_in`] with this artifact as the newer one, by
@@ -162,11 +160,8 @@ impl Artifact {
     }
 
     /// Returns what it says of its saved state; `None`: nothing. The error is what is wrong with it.
-    pub fn state_contract(&self) -> Result<Option<&StateContract>, &str> {
-        self.state
-            .as_ref()
-            .map(Option::as_ref)
-            .map_err(String::as_str)
+    pub fn state_contract(&self) -> Result<Option<StateContract>, String> {
+        StateContract::of(&self.plan.analysis.state, self.schema)
     }
 
     /// Returns what it says of its state and its messages.
@@ -175,7 +170,7 @@ impl Artifact {
             schema: self.schema,
             has_save: self.has_save,
             has_load: self.has_load,
-            state: self.state.clone(),
+            state: self.state_contract(),
             functions: functions(self.protocol()),
         }
     }

@@ -236,6 +236,22 @@ fn custom_sections_are_kept_or_dropped() {
 }
 
 #[test]
+fn what_a_module_says_of_itself_is_reported() {
+    let output = report(
+        r#"(module (@custom "exuvia.state" "one") (@custom "exuvia.protocol" "messages")
+            (@custom "exuvia.state" "two") (@custom "exuvia.stated" "other"))"#,
+    );
+    assert_eq!(output.state, b"onetwo");
+    assert_eq!(output.protocol, b"messages");
+    let long = "x".repeat(exuvia_abi::exports::SECTION_BYTES - 1);
+    let output = report(&format!(
+        r#"(module (@custom "exuvia.state" "{long}") (@custom "exuvia.state" "yz"))"#
+    ));
+    assert_eq!(output.state.len(), exuvia_abi::exports::SECTION_BYTES);
+    assert!(output.state.ends_with(b"xy") && output.protocol.is_empty());
+}
+
+#[test]
 fn only_a_constant_abi_version_counts() {
     for global in [
         r#"(global (export "exuvia_abi") (mut i32) (i32.const 1))"#,
