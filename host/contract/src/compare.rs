@@ -233,12 +233,6 @@ impl Serialize for Refusal {
 /// Compares the running code with the code that would follow it. `reused` is whether the memory of
 /// the old one means the same to the new one, or why not.
 pub fn compare(old: &Code, new: &Code, reused: Result<(), String>) -> Comparison {
-    let fields = match (&old.state, &new.state) {
-        (Ok(Some(before)), Ok(Some(after))) => {
-            types::changes(&before.ty, &after.ty, reading(before.schema, after))
-        }
-        _ => Vec::new(),
-    };
     let mut unreadable = Vec::new();
     for (which, code) in [("old", old), ("new", new)] {
         let mut cannot = |section: &str, why: &str| {
@@ -255,27 +249,32 @@ pub fn compare(old: &Code, new: &Code, reused: Result<(), String>) -> Comparison
     }
     let not_reused = reused.err();
     let reuses = not_reused.is_none();
+    let fields = fields(old, new);
     Comparison {
-        state: way(old, new, reuses),
+        state: way(old, new, reuses, &fields),
         fields,
-        rollback: way(new, old, reuses).into(),
+        rollback: way(new, old, reuses, &self::fields(new, old)).into(),
         messages: messages::changes(&old.functions, &new.functions),
         not_reused,
         unreadable,
     }
 }
 
-/// Returns how `load` of a module reads state of a schema that it takes.
-fn reading(schema: i32, after: &StateContract) -> Reading {
-    match schema == after.schema {
+/// Returns how the fields of the states differ; nothing if one of the two is not known.
+fn fields(old: &Code, new: &Code) -> Vec<FieldChange> {
+    let (Ok(Some(before)), Ok(Some(after))) = (&old.state, &new.state) else {
+        return Vec::new();
+    };
+    let reading = match before.schema == after.schema {
         true => Reading::SameSchema,
-        false if after.reads_by_name(schema) => Reading::ByName,
+        false if after.reads_by_name(before.schema) => Reading::ByName,
         false => Reading::Converted,
-    }
+    };
+    types::changes(&before.ty, &after.ty, reading)
 }
 
-/// Returns what happens to the state of `old` in `new`.
-fn way(old: &Code, new: &Code, reuses: bool) -> Way {
+/// Returns what happens to the state of `old` in `new`, if its fields differ in this.
+fn way(old: &Code, new: &Code, reuses: bool, fields: &[FieldChange]) -> Way {
     if reuses {
         return Way::Reused;
     }
@@ -307,20 +306,19 @@ fn way(old: &Code, new: &Code, reuses: bool) -> Way {
         }
         None => return undecided("its `load` decides when it runs"),
     }
-    let reading = reading(from, after);
-    let by_name = reading != Reading::Converted;
+    let by_name = after.reads_by_name(from);
     if by_name {
-        let Ok(Some(before)) = &old.state else {
+        if !matches!(old.state, Ok(Some(_))) {
             return undecided("the old code does not describe its state (`exuvia.state`)");
-        };
-        let changes = types::changes(&before.ty, &after.ty, reading);
-        let (breaking, others): (Vec<_>, Vec<_>) =
-            (changes.into_iter()).partition(|change| change.loss == Loss::Refused);
-        if !breaking.is_empty() {
-            let reasons = breaking.into_iter().map(Refusal::Field).collect();
+        }
+        let costing = |loss| fields.iter().filter(move |change| change.loss == loss);
+        let reasons: Vec<_> = (costing(Loss::Refused).cloned())
+            .map(Refusal::Field)
+            .collect();
+        if !reasons.is_empty() {
             return Way::Refused { reasons };
         }
-        if let Some(change) = others.iter().find(|change| change.loss == Loss::Unknown) {
+        if let Some(change) = costing(Loss::Unknown).next() {
             return undecided(&format!(
                 "the modules do not tell whether {} can be read",
                 change.what()

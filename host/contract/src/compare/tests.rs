@@ -1,6 +1,6 @@
 //! What two modules tell of a swap, in the sentences that people read.
 
-use super::{Code, Rollback, Way, compare};
+use super::{Code, Loss, Rollback, Way, compare};
 use crate::protocol::functions;
 use crate::state::StateContract;
 
@@ -110,6 +110,16 @@ fn a_field_that_does_not_fit_is_named_with_what_to_do() {
             "{a: Map<text, int>}",
             "`a` is Map<text, int> and was {b: text}",
         ),
+        (
+            "{a: List<text>}",
+            "{a: bytes}",
+            "`a` is bytes and was List<text>",
+        ),
+        (
+            "{a: Enum<On, Off: int>}",
+            "{a: text}",
+            "`a` is text and was Enum<On, Off: int>",
+        ),
         ("int", "text", "the state is text and was int"),
     ] {
         let said = schema_1(old, new);
@@ -126,7 +136,8 @@ fn what_a_reader_takes_is_no_change_that_refuses() {
         ("{a: nil}", "{a: Option<int>}"),
         ("{a: int}", "{a: any}"),
         ("{a: text, b: pid}", "{a: bytes, b: bytes}"),
-        ("{a: List<int>}", "{a: bytes}"),
+        ("{a: List<int>, b: Tuple<int, int>}", "{a: bytes, b: bytes}"),
+        ("{a: Enum<On, Off>}", "{a: text}"),
         ("{a: Tuple<int, int>}", "{a: List<float>}"),
         ("{a: {b: int}}", "{a: Map<text, float>}"),
         ("{a: Map<text, int>}", "{a: Map<any, any>}"),
@@ -150,6 +161,7 @@ fn types_that_cannot_be_compared_decide_nothing() {
         ("{a: Map<text, int>}", "{a: {b: int}}"),
         ("{a: bytes}", "{a: pid}"),
         ("{a: Option<int>}", "{a?: int}"),
+        ("{a: List<'Byte'>}", "{a: bytes}"),
     ] {
         let said = schema_1(old, new);
         assert!(said.contains("not known"), "{old} -> {new}: {said}");
@@ -180,6 +192,35 @@ fn each_change_of_a_field_is_said() {
     assert_eq!(
         compared.rollback.to_string(),
         "refused: the old code would not find or could not read `count`, `owner`, `at`; a process that has moved to the new code would stay on it"
+    );
+}
+
+#[test]
+fn a_part_that_is_not_read_is_dropped() {
+    let old = state("\"schema\": 1", "{at: {x: int, y: int}}");
+    let new = state("\"schema\": 1", "{at: Option<{x: int}>}");
+    let compared = compare(&old, &new, differs());
+    assert!(compared.is_accepted());
+    assert_eq!(compared.fields[0].loss, Loss::Dropped);
+    assert_eq!(
+        compared.fields[0].to_string(),
+        "`at` is Option<{x: int}> and was {x: int, y: int}, of which it reads a part: the rest is dropped; if it is still wanted, raise the schema and convert it in `load`"
+    );
+}
+
+/// Some languages refuse a field that is there twice, others take one of the two.
+#[test]
+fn a_field_that_is_found_under_two_names_is_not_known_to_fit() {
+    let old = state("\"schema\": 1", "{count: int, total: int}");
+    let new = state("\"schema\": 1", "{total|count: int}");
+    assert!(said(&old, &new).contains("whether `total` can be read"));
+    let compared = compare(&old, &new, differs());
+    let said: Vec<String> = compared.fields.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "`total` is found as `total` and as `count`: the modules do not tell which one `load` reads, or whether it refuses both; let it have one of these names, or raise the schema and convert it in `load`"
+        ]
     );
 }
 
@@ -350,7 +391,27 @@ fn each_change_of_a_message_is_said() {
         (
             add(&[("by", "Foo")]),
             add(&[("by", "Bar")]),
-            "`by` is Bar and was Foo",
+            "`by` is Bar and was Foo: not compared",
+            false,
+        ),
+        // These are a list of numbers and a binary, which `Vec<u8>` is not read from.
+        (
+            add(&[("by", "Bytes")]),
+            add(&[("by", "Vec<u8>")]),
+            "`by` is Vec<u8> and was Bytes, which is another type",
+            true,
+        ),
+        (
+            add(&[("by", "[u8; 4]")]),
+            add(&[("by", "Bytes")]),
+            "`by` is Bytes and was [u8; 4]: not compared",
+            false,
+        ),
+        // Anybody may call a type so.
+        (
+            add(&[("by", "Value")]),
+            add(&by),
+            "`by` is i64 and was Value: not compared",
             false,
         ),
     ] {
@@ -376,7 +437,7 @@ fn languages_write_the_same_types_in_their_own_ways() {
         "i64",
         "String",
         "Option<f64>",
-        "Vec<u8>",
+        "Bytes",
         "Vec<String>",
         "Pid",
     ]);

@@ -5,10 +5,10 @@ use std::fmt;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::types::{Field, Type};
+use crate::types::{Field, Type, Variant};
 
-/// What a change of a field costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What a change of a field costs, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Nothing: `load` reads it.
@@ -55,6 +55,8 @@ enum Change {
     Renamed(String),
     /// It is this type, and was that.
     Type { new: String, old: String },
+    /// The state has it under this name, and under that one.
+    Twice { first: String, other: String },
     /// It could be this variant, which is gone.
     Variant(String),
 }
@@ -102,7 +104,18 @@ impl fmt::Display for FieldChange {
                 f,
                 " is {new} and was {old}: the modules do not tell whether it can be read; if it cannot, {convert}"
             ),
+            (Change::Type { new, old }, Loss::Dropped) => write!(
+                f,
+                " is {new} and was {old}, of which it reads a part: the rest is dropped; if it is still wanted, {convert}"
+            ),
             (Change::Type { new, old }, _) => write!(f, " is {new} and was {old}, which it reads"),
+            (Change::Twice { .. }, Loss::Converted) => {
+                f.write_str(" had several of its names: `load` converts them")
+            }
+            (Change::Twice { first, other }, _) => write!(
+                f,
+                " is found as `{first}` and as `{other}`: the modules do not tell which one `load` reads, or whether it refuses both; let it have one of these names, or {convert}"
+            ),
             (Change::Variant(variant), Loss::Converted) => write!(
                 f,
                 " could be `{variant}`, which is gone: `load` converts it"
@@ -138,13 +151,8 @@ pub(super) fn changes(old: &Type, new: &Type, reading: Reading) -> Vec<FieldChan
 /// Returns what it costs to read `old` as `new` by the names of its fields: the worst of all changes.
 pub(super) fn worst(old: &Type, new: &Type) -> Loss {
     let found = changes(old, new, Reading::ByName);
-    let mut losses = found.iter().map(|change| change.loss);
-    let any = |loss| losses.clone().any(|other| other == loss);
-    match () {
-        () if any(Loss::Refused) => Loss::Refused,
-        () if any(Loss::Unknown) => Loss::Unknown,
-        () => losses.next().unwrap_or(Loss::None),
-    }
+    let losses = found.iter().map(|change| change.loss);
+    losses.max().unwrap_or(Loss::None)
 }
 
 struct Differences {
@@ -184,38 +192,29 @@ impl Differences {
                 }
             }
             (Type::Record(olds), Type::Record(news)) => self.fields(path, olds, news),
-            (Type::Enum(olds), Type::Enum(news)) => {
-                for old in olds {
-                    let found = news.iter().find(|new| new.is_found_as(&old.name));
-                    match (&old.content, found.map(|new| &new.content)) {
-                        (_, None) => {
-                            self.push(path, Loss::Refused, Change::Variant(old.name.clone()));
-                        }
-                        (None, Some(None)) => {}
-                        (Some(old_content), Some(Some(new_content))) => {
-                            self.of(&inside(path, &old.name), old_content, new_content);
-                        }
-                        (old_content, Some(new_content)) => {
-                            let shown = |content: &Option<Type>| match content {
-                                None => "a name alone".to_owned(),
-                                Some(ty) => ty.to_string(),
-                            };
-                            let change = Change::Type {
-                                new: shown(new_content),
-                                old: shown(old_content),
-                            };
-                            self.push(&inside(path, &old.name), Loss::Refused, change);
-                        }
-                    }
+            (Type::Enum(olds), Type::Enum(news)) => self.variants(path, olds, news),
+            _ => self.push(path, read_as(old, new), Change::of_type(old, new)),
+        }
+    }
+
+    fn variants(&mut self, path: &str, olds: &[Variant], news: &[Variant]) {
+        for old in olds {
+            let Some(new) = news.iter().find(|new| new.is_found_as(&old.name)) else {
+                self.push(path, Loss::Refused, Change::Variant(old.name.clone()));
+                continue;
+            };
+            let inner = inside(path, &old.name);
+            match (&old.content, &new.content) {
+                (None, None) => {}
+                (Some(old), Some(new)) => self.of(&inner, old, new),
+                (old, new) => {
+                    let shown = |content: &Option<Type>| match content {
+                        None => "a name alone".to_owned(),
+                        Some(ty) => ty.to_string(),
+                    };
+                    let (old, new) = (shown(old), shown(new));
+                    self.push(&inner, Loss::Refused, Change::Type { new, old });
                 }
-            }
-            _ => {
-                let loss = read_as(old, new);
-                let change = Change::Type {
-                    new: new.to_string(),
-                    old: old.to_string(),
-                };
-                self.push(path, loss, change);
             }
         }
     }
@@ -224,29 +223,17 @@ impl Differences {
         for new in news {
             let inner = inside(path, &new.name);
             // Its own name comes first.
-            let same = olds.iter().find(|old| old.name == new.name);
-            let found = same.or_else(|| olds.iter().find(|old| new.is_found_as(&old.name)));
-            match found {
-                Some(old) => {
-                    if old.name != new.name {
-                        self.push(&inner, Loss::None, Change::Renamed(old.name.clone()));
-                    }
-                    match &old.ty {
-                        // Some languages read nil as what is missing.
-                        Type::Option(value)
-                            if new.default
-                                && !new.takes_nil()
-                                && worst(value, &new.ty) != Loss::Refused =>
-                        {
-                            let change = Change::Type {
-                                new: new.ty.to_string(),
-                                old: old.ty.to_string(),
-                            };
-                            self.push(&inner, Loss::Unknown, change);
-                        }
-                        ty => self.of(&inner, ty, &new.ty),
-                    }
-                }
+            let (same, others): (Vec<_>, Vec<_>) = (olds.iter())
+                .filter(|old| new.is_found_as(&old.name))
+                .partition(|old| old.name == new.name);
+            let mut found = same.into_iter().chain(others);
+            let first = found.next();
+            if let (Some(first), Some(other)) = (first, found.next()) {
+                let (first, other) = (first.name.clone(), other.name.clone());
+                self.push(&inner, Loss::Unknown, Change::Twice { first, other });
+            }
+            match first {
+                Some(old) => self.field(&inner, old, new),
                 None if new.may_be_missing() => self.push(&inner, Loss::None, Change::Added),
                 None => self.push(&inner, Loss::Refused, Change::Added),
             }
@@ -255,6 +242,30 @@ impl Differences {
             if !news.iter().any(|new| new.is_found_as(&old.name)) {
                 self.push(&inside(path, &old.name), Loss::Dropped, Change::Removed);
             }
+        }
+    }
+
+    fn field(&mut self, path: &str, old: &Field, new: &Field) {
+        if old.name != new.name {
+            self.push(path, Loss::None, Change::Renamed(old.name.clone()));
+        }
+        match &old.ty {
+            // Some languages read nil as what is missing.
+            Type::Option(value)
+                if new.default && !new.takes_nil() && worst(value, &new.ty) != Loss::Refused =>
+            {
+                self.push(path, Loss::Unknown, Change::of_type(&old.ty, &new.ty));
+            }
+            ty => self.of(path, ty, &new.ty),
+        }
+    }
+}
+
+impl Change {
+    fn of_type(old: &Type, new: &Type) -> Change {
+        Change::Type {
+            new: new.to_string(),
+            old: old.to_string(),
         }
     }
 }
@@ -270,18 +281,20 @@ fn inside(path: &str, name: &str) -> String {
 /// form.
 fn read_as(old: &Type, new: &Type) -> Loss {
     let all = |types: &mut dyn Iterator<Item = &Type>, new: &Type| {
-        let losses: Vec<Loss> = types.map(|old| worst(old, new)).collect();
-        match () {
-            () if losses.contains(&Loss::Refused) => Loss::Refused,
-            () if losses.contains(&Loss::Unknown) => Loss::Unknown,
-            () => Loss::None,
-        }
+        let losses = types.map(|old| worst(old, new));
+        losses.max().unwrap_or(Loss::None)
     };
     match (old, new) {
         // Every reader takes any width, and a whole number where a float is wanted.
         (_, Type::Any) | (Type::Int, Type::Float) | (Type::Nil, Type::Option(_)) => Loss::None,
         (Type::Text | Type::Pid, Type::Bytes) => Loss::None,
-        (Type::List(of), Type::Bytes) if **of == Type::Int => Loss::None,
+        (Type::Enum(variants), Type::Text | Type::Bytes)
+            if variants.iter().all(|variant| variant.content.is_none()) =>
+        {
+            Loss::None
+        }
+        (Type::List(of), Type::Bytes) => worst(of, &Type::Int),
+        (Type::Tuple(olds), Type::Bytes) => all(&mut olds.iter(), &Type::Int),
         (Type::Any | Type::Other(_), _) | (_, Type::Other(_)) => Loss::Unknown,
         (Type::Bytes, Type::Pid) => Loss::Unknown,
         (Type::Option(_), _) => Loss::Refused,
