@@ -180,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_page_is_read() {
+        let page = include_str!("../../../guest-sdk/abi.md");
+        let example = page
+            .split("```json\n")
+            .find(|it| it.starts_with("{\"schema\""));
+        let state = parsed(example.unwrap().split("```").next().unwrap());
+        assert_eq!(state.taken(), "schemas 1 and 2");
+        let ty = "{count: int, notes: List<text>, step?: int}";
+        assert_eq!(state.ty.to_string(), ty);
+    }
+
+    #[test]
     fn what_load_takes_may_be_a_word_or_left_out() {
         let own = parsed("{\"schema\":3,\"type\":\"{}\"}");
         assert_eq!((own.takes(3), own.takes(2)), (Some(true), Some(false)));

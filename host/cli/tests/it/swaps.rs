@@ -181,12 +181,12 @@ fn messages_and_grants_are_compared_and_refuse_nothing() {
         )
     };
     let old = speaking(
-        "{\"name\": \"get\", \"reply\": \"i64\"}\n{\"name\": \"stop\"}\n",
+        "{\"name\": \"get\", \"reply\": \"i64\"}\n{\"name\": \"put\", \"parameters\": [{\"name\": \"it\", \"type\": \"Item\"}]}\n{\"name\": \"stop\"}\n",
         "",
     );
     let wasi = r#"(func (export "never") (drop (call $open (i32.const 0) (i32.const 0))))"#;
     let new = speaking(
-        "{\"name\": \"get\", \"reply\": \"text\"}\n{\"name\": \"add\"}\n",
+        "{\"name\": \"get\", \"reply\": \"text\"}\n{\"name\": \"put\", \"parameters\": [{\"name\": \"it\", \"type\": \"Thing\"}]}\n{\"name\": \"add\"}\n",
         wasi,
     );
     let import = r#"(module (import "wasi_snapshot_preview1" "environ_get" (func $open (param i32 i32) (result i32)))"#;
@@ -197,12 +197,52 @@ fn messages_and_grants_are_compared_and_refuse_nothing() {
         0,
         &[
             "warning: `get`: the reply is text and was i64",
+            "message: `put`: `it` is Thing and was Item: not compared, since the modules do not tell what these are",
             "warning: `stop` is gone",
             "message: `add` is new",
             "wasi: the new code can also use variables",
         ],
     );
     says(&old, &old, 0, &["messages: the same"]);
+}
+
+/// What the pages show is what is printed.
+#[test]
+fn the_pages_show_what_is_said() {
+    let command = "$ exuvia check running.wasm counter.wasm\n";
+    let code = |layout: &str, ty: &str, messages: &[&str]| {
+        let lines: String = (messages.iter())
+            .map(|name| format!("{{\"name\": \"{name}\"}}\n"))
+            .collect();
+        let more = [
+            section("exuvia.layout", layout),
+            section("exuvia.protocol", &lines),
+        ];
+        let state = saving(1, ty);
+        let module = state.strip_suffix(')').unwrap();
+        wat::parse_str(format!("{module} {})", more.concat())).unwrap()
+    };
+    for (page, old, new) in [
+        (
+            include_str!("../../../../docs/upgrade.md"),
+            code("one", "{count: int}", &["add"]),
+            code("two", "{count: int, step: int}", &["add"]),
+        ),
+        (
+            include_str!("../../../../docs/cli.md"),
+            code("one", "{count: int, owner: text}", &["add", "reset"]),
+            code("two", "{count: text, step: int}", &["add"]),
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("running.wasm"), old).unwrap();
+        fs::write(folder.path().join("counter.wasm"), new).unwrap();
+        let answer = answer(exuvia(folder.path()).args(command.split_whitespace().skip(2)));
+        let (_, shown) = page.split_once(command).unwrap();
+        let (shown, _) = shown.split_once("```").unwrap();
+        assert_eq!(answer.stdout, shown);
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+    }
 }
 
 #[test]
