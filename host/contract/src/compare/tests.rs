@@ -261,6 +261,57 @@ fn a_schema_is_taken_if_load_says_so() {
 }
 
 #[test]
+fn what_load_converts_is_no_loss() {
+    let old = state(
+        "\"schema\": 1",
+        "{at: int, mode: Enum<On, Off>, count: int, total: int, owner: text}",
+    );
+    let new = "{at: text, mode: Enum<On>, total|count: int, name|owner: text}";
+    let new = state("\"schema\": 2, \"loads\": [[0, 1]]", new);
+    let compared = compare(&old, &new, differs());
+    assert!(compared.is_accepted());
+    let said: Vec<String> = compared.fields.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "`at` is text and was int: `load` converts it",
+            "`mode` could be `Off`, which is gone: `load` converts it",
+            "`total` had several of its names: `load` converts them",
+            "`name` was `owner`, under which `load` finds it",
+        ]
+    );
+}
+
+#[test]
+fn what_would_happen_in_a_rollback_is_said() {
+    let one = state("\"schema\": 1", "{count: int}");
+    let any = state("\"schema\": 1", "{count: any}");
+    let neither = Code {
+        has_save: false,
+        has_load: false,
+        ..one.clone()
+    };
+    for (old, new, text) in [
+        (&one, &one, "migrated by `save` and `load`"),
+        (
+            &one,
+            &any,
+            "the modules do not tell whether the old code takes the state back",
+        ),
+        (
+            &neither,
+            &neither,
+            "refused: the new code exports no `save`; the old code exports no `load`; a process that has moved to the new code would stay on it",
+        ),
+    ] {
+        let back = compare(old, new, differs()).rollback;
+        assert_eq!(back.to_string(), text);
+    }
+    let back = compare(&neither, &neither, Ok(())).rollback;
+    assert_eq!(back.to_string(), "reused");
+}
+
+#[test]
 fn without_a_section_only_the_numbers_are_known() {
     let with = state("\"schema\": 1", "{count: int}");
     let without = Code {
