@@ -25,7 +25,7 @@ type None struct{}
 
 // Counts is what a station has seen.
 type Counts struct {
-	Language                           string
+	Language                            string
 	Version, Passed, Arrived, Travelled int64
 }
 

@@ -4,7 +4,7 @@ import { CODE, KIND, LOG, RECEIVE, RUN, TAG } from "./constants.js";
 import { Refusal, engine, must, reasonInHand } from "./host.js";
 import { describe } from "./stack.js";
 import { failText } from "./inspect.js";
-import { describeShape, parametersOf, savedAs, takes } from "./shape.js";
+import { check, describeShape, parametersOf, savedAs, takes } from "./shape.js";
 
 let definition;
 let state;
@@ -328,7 +328,11 @@ function save() {
 function load(schema, saved) {
   try {
     if (definition.load) state = definition.load.call(definition, saved, schema);
-    else if (schema === (definition.schema ?? 0)) state = saved;
+    else if (schema === (definition.schema ?? 0)) {
+      // What other code has saved is not what this one says by having the same number.
+      if (definition.state) check(definition.state, saved);
+      state = saved;
+    }
     else throw new Refusal(`the state has schema ${schema}, and the actor has no \`load\` for it`);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;

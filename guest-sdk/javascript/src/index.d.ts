@@ -175,7 +175,7 @@ export interface Definition<S extends object> {
   http?: Handler<S, HttpRequest, HttpResponse>;
   /** What is saved for new code; without it, the whole state. Must not change the state. */
   save?(state: S): Value;
-  /** Makes the state of what an earlier version saved. Without it, the own schema is taken as it is, and others are refused. */
+  /** Makes the state of what an earlier version saved. Without it, the own schema is taken as it is if it is what `state` says, and others are refused. */
   load?(saved: any, schema: number): S;
   /**
    * Other messages are handled while an async handler waits. Without it they wait until the handler

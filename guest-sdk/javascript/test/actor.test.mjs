@@ -291,6 +291,22 @@ test("TypeScript is built, HTTP is answered, and the messages are described", as
   assert.ok(text.endsWith('{"count":0,"path":"/x"}'));
 });
 
+test("a state that is not what the actor says is refused, with the field", async () => {
+  const file = join(mkdtempSync(join(tmpdir(), "exuvia-")), "said.js");
+  writeFileSync(file, `import { actor } from "exuvia-actor";
+    actor({ schema: 1, state: { count: "int", name: "text?" }, init: () => ({ count: 0 }), requests: { Get: (state) => state.count + (state.more ?? 0) } });`);
+  const { module } = await build(file);
+  for (const [saved, why] of [[{ total: 1 }, "`count` is missing"], [{ count: "1" }, "`count`: expected int, got text"], [[1], "expected a map, got list"]]) {
+    const process = new TestProcess(module);
+    assert.equal(process.load(1, encode(saved)), 1);
+    assert.equal(process.logged.at(-1).text, why);
+  }
+  // What it does not say is kept.
+  const process = new TestProcess(module);
+  assert.equal(process.load(1, encode({ count: 1, more: 2 })), 0);
+  assert.equal(ask(process, "Get"), 3);
+});
+
 test("the state is described as it says, and what load takes", async () => {
   const folder = mkdtempSync(join(tmpdir(), "exuvia-"));
   const described = async (definition) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import struct
 from typing import Any
 
@@ -55,10 +56,12 @@ def pack(value: Any, depth: int = 0) -> bytes:
     if isinstance(value, dict):
         parts = [pack(one, depth + 1) for pair in value.items() for one in pair]
         return _front(len(value), 0x80, 15, (0, 0xDE, 0xDF)) + b"".join(parts)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return _front(len(value), 0x90, 15, (0, 0xDC, 0xDD)) + b"".join(pack(one, depth + 1) for one in value)
     if dataclasses.is_dataclass(value):
         return pack({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, depth)
+    if isinstance(value, enum.Enum):
+        return pack(value.value, depth + 1)
     raise TypeError(f"MessagePack has no {type(value).__name__}")
 
 

@@ -3,6 +3,7 @@
 import random
 import unittest
 from dataclasses import dataclass
+from enum import Enum
 
 from exuvia.codec import pack, unpack
 
@@ -11,6 +12,10 @@ from exuvia.codec import pack, unpack
 class Point:
     x: int
     y: float
+
+
+class Colour(Enum):
+    RED = "red"
 
 
 class Codec(unittest.TestCase):
@@ -22,13 +27,14 @@ class Codec(unittest.TestCase):
         ]:
             self.assertEqual(unpack(pack(value)), value)
         self.assertEqual(unpack(pack((1, Point(1, 2.0)))), [1, {"x": 1, "y": 2.0}])
+        self.assertEqual(unpack(pack([{1}, frozenset(), Colour.RED])), [[1], [], "red"])
 
     def test_numbers_are_in_the_shortest_form(self):
         for value, length in ((0, 1), (127, 1), (128, 2), (256, 3), (65_536, 5), (1 << 32, 9), (-32, 1), (-33, 2), (-129, 3), (-40_000, 5)):
             self.assertEqual(len(pack(value)), length, value)
 
     def test_what_message_pack_does_not_have_is_refused(self):
-        for value, error in ((1 << 64, OverflowError), (-(1 << 63) - 1, OverflowError), ({1}, TypeError), (1j, TypeError)):
+        for value, error in ((1 << 64, OverflowError), (-(1 << 63) - 1, OverflowError), (object(), TypeError), (1j, TypeError)):
             with self.assertRaises(error):
                 pack(value)
         deep = []

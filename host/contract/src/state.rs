@@ -149,7 +149,10 @@ fn read_range(value: &Value) -> Option<(i32, i32)> {
     let number = |value: &Value| i32::try_from(value.as_i64()?).ok();
     match value {
         Value::Array(pair) => match &pair[..] {
-            [first, last] => Some((number(first)?, number(last)?)),
+            [first, last] => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last).then_some((first, last))
+            }
             _ => None,
         },
         one => number(one).map(|schema| (schema, schema)),
@@ -238,6 +241,10 @@ mod tests {
             (
                 "{\"schema\":1,\"type\":\"int\",\"loads\":[[1]]}",
                 "`loads` is [[1]]: expected",
+            ),
+            (
+                "{\"schema\":1,\"type\":\"int\",\"loads\":[[5, 3]]}",
+                "`loads` is [[5,3]]: expected",
             ),
             (
                 "{\"schema\":1,\"type\":\"int\",\"loads\":[1.5]}",

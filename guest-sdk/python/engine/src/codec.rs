@@ -4,8 +4,8 @@
 //! there, and the depth is bounded.
 
 use rustpython_vm::builtins::{
-    PyBaseExceptionRef, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyStr,
-    PyTuple,
+    PyBaseExceptionRef, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList,
+    PyMemoryView, PySet, PyStr, PyTuple,
 };
 use rustpython_vm::function::ArgBytesLike;
 use rustpython_vm::{
@@ -95,6 +95,14 @@ fn encode_at(
             let field = value.get_attr(name, vm)?;
             encode_at(&field, out, depth + 1, vm)?;
         }
+    } else if value.downcast_ref::<PySet>().is_some()
+        || value.downcast_ref::<PyFrozenSet>().is_some()
+    {
+        let elements: Vec<PyObjectRef> = value.try_to_value(vm)?;
+        encode_all(&elements, out, depth, vm)?;
+    } else if let Some(value) = vm.get_attribute_opt(value, "_value_")? {
+        // A member of an enum.
+        encode_at(&value, out, depth, vm)?;
     } else {
         let class = value.class().name().to_string();
         return Err(vm.new_type_error(format!("MessagePack has no {class}")));
@@ -237,6 +245,16 @@ pub fn decode(bytes: &[u8], vm: &VirtualMachine) -> PyResult<(PyObjectRef, usize
     let mut reader = Reader { bytes, at: 0, vm };
     let value = reader.value(0)?;
     Ok((value, reader.at))
+}
+
+/// Reads a value that is all of the bytes.
+pub fn decode_whole(bytes: &[u8], vm: &VirtualMachine) -> PyResult {
+    let (value, used) = decode(bytes, vm)?;
+    if used < bytes.len() {
+        let more = bytes.len() - used;
+        return Err(vm.new_value_error(format!("no MessagePack: {more} bytes follow the value")));
+    }
+    Ok(value)
 }
 
 struct Reader<'a> {

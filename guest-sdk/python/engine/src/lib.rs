@@ -17,7 +17,8 @@ use exuvia_abi::ABI_VERSION;
 use rustpython_vm::builtins::{PyBaseExceptionRef, PyStr};
 use rustpython_vm::compiler::Mode;
 use rustpython_vm::frozen::FrozenLib;
-use rustpython_vm::{Interpreter, PyObjectRef, PyResult, Settings, VirtualMachine};
+use rustpython_vm::function::IntoFuncArgs;
+use rustpython_vm::{Interpreter, PyObjectRef, Settings, VirtualMachine};
 
 const FROZEN: &FrozenLib = include!(concat!(env!("OUT_DIR"), "/frozen.rs"));
 /// The script of the SDK that starts all others.
@@ -73,19 +74,6 @@ fn python() -> &'static mut Python {
     })
 }
 
-/// Calls a function of the SDK.
-fn call(
-    name: &str,
-    vm: &VirtualMachine,
-    running: &Option<PyObjectRef>,
-    arguments: Vec<PyObjectRef>,
-) -> PyResult {
-    let Some(running) = running else {
-        return Err(vm.new_runtime_error("the interpreter was not started: warm_up was not called"));
-    };
-    vm.call_method(running, name, arguments)
-}
-
 /// The text of an exception, with its traceback.
 fn describe(error: &PyBaseExceptionRef, vm: &VirtualMachine, boot: &Option<PyObjectRef>) -> String {
     let text = boot.as_ref().and_then(|boot| {
@@ -130,19 +118,30 @@ pub extern "C" fn exuvia_abi() -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn exuvia_shared_start() {}
 
-/// The schema number of the actor's state.
-#[unsafe(no_mangle)]
-pub extern "C" fn exuvia_schema() -> i32 {
+/// Calls a function of the SDK, which returns a number; `end` gets the text of an exception.
+fn call(name: &str, arguments: impl IntoFuncArgs, end: fn(&str) -> !) -> i32 {
     let Python {
         interpreter,
         boot,
         running,
     } = python();
     interpreter.enter(|vm| {
-        let schema =
-            call("schema", vm, running, vec![]).and_then(|schema| schema.try_into_value(vm));
-        schema.unwrap_or_else(|error| log_and_die(&describe(&error, vm, boot)))
+        let result = match running {
+            Some(running) => vm.call_method(running, name, arguments),
+            None => {
+                Err(vm.new_runtime_error("the interpreter was not started: warm_up was not called"))
+            }
+        };
+        result
+            .and_then(|result| result.try_into_value(vm))
+            .unwrap_or_else(|error| end(&describe(&error, vm, boot)))
     })
+}
+
+/// The schema number of the actor's state.
+#[unsafe(no_mangle)]
+pub extern "C" fn exuvia_schema() -> i32 {
+    call("schema", (), log_and_die)
 }
 
 /// Starts the interpreter, the SDK and the script.
@@ -178,52 +177,23 @@ pub extern "C" fn warm_up() {
 /// Handles what is in the mailbox.
 #[unsafe(no_mangle)]
 pub extern "C" fn run() -> i32 {
-    let Python {
-        interpreter,
-        boot,
-        running,
-    } = python();
-    interpreter.enter(|vm| {
-        let result = call("run", vm, running, vec![]).and_then(|result| result.try_into_value(vm));
-        result.unwrap_or_else(|error| die(&describe(&error, vm, boot)))
-    })
+    call("run", (), die)
 }
 
 /// Saves the state.
 #[unsafe(no_mangle)]
 pub extern "C" fn save() -> i32 {
-    let Python {
-        interpreter,
-        boot,
-        running,
-    } = python();
-    interpreter.enter(|vm| {
-        let result = call("save", vm, running, vec![]).and_then(|result| result.try_into_value(vm));
-        result.unwrap_or_else(|error| log_and_die(&describe(&error, vm, boot)))
-    })
+    call("save", (), log_and_die)
 }
 
 /// Loads a saved state.
 #[unsafe(no_mangle)]
 pub extern "C" fn load(from_schema: i32, length: i32) -> i32 {
-    let Python {
-        interpreter,
-        boot,
-        running,
-    } = python();
-    interpreter.enter(|vm| {
-        let mut bytes = vec![0; length as usize];
-        // SAFETY: the buffer has this length.
-        if unsafe { host::state_get(bytes.as_mut_ptr(), length as u32) } != length {
-            log_error("the state has another length than was said");
-            return 1;
-        }
-        let arguments = vec![
-            vm.ctx.new_int(from_schema).into(),
-            vm.ctx.new_bytes(bytes).into(),
-        ];
-        let result =
-            call("load", vm, running, arguments).and_then(|result| result.try_into_value(vm));
-        result.unwrap_or_else(|error| log_and_die(&describe(&error, vm, boot)))
-    })
+    let mut bytes = vec![0u8; length as usize];
+    // SAFETY: the buffer has this length.
+    if unsafe { host::state_get(bytes.as_mut_ptr(), length as u32) } != length {
+        log_error("the state has another length than was said");
+        return 1;
+    }
+    call("load", (from_schema, bytes), log_and_die)
 }
