@@ -15,6 +15,9 @@ pub enum LoadError {
     /// The module is Wasm text that cannot be assembled.
     #[error("the text cannot be assembled: {0}")]
     Text(String),
+    /// The component cannot be made a module.
+    #[error(transparent)]
+    Component(#[from] exuvia_component::ComponentError),
     /// A required export is missing or has the wrong type.
     #[error("the module has no export `{name}`: {fix}")]
     Export {

@@ -1,7 +1,10 @@
-//! Modules in the text format (`.wat`), which are assembled when they are loaded: Wasm can be
-//! written by hand without any other tool.
+//! Modules in other forms than the binary of a core module, which is made when they are loaded: the text format
+//! (`.wat`), so that Wasm can be written by hand without any other tool, and components.
 
 use std::borrow::Cow;
+
+use exuvia_component::{fuse, is_component};
+use exuvia_instrument::MAX_MODULE_BYTES;
 
 use crate::error::LoadError;
 
@@ -12,16 +15,22 @@ fn is_text(module: &[u8]) -> bool {
     text.starts_with(b"(") || text.starts_with(b";;")
 }
 
-/// Returns the binary of a module in either format.
+/// Returns the binary of a module in any form.
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the text, and in which line.
+/// Returns what is wrong with the text, and in which line, or with the component.
 pub(crate) fn assembled(module: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
-    if !is_text(module) {
-        return Ok(Cow::Borrowed(module));
+    let binary = if is_text(module) {
+        wat::parse_bytes(module).map_err(|error| LoadError::Text(compact(&error.to_string())))?
+    } else {
+        Cow::Borrowed(module)
+    };
+    // A longer one is refused for its length.
+    if is_component(&binary) && binary.len() <= MAX_MODULE_BYTES {
+        return Ok(Cow::Owned(fuse(&binary)?));
     }
-    wat::parse_bytes(module).map_err(|error| LoadError::Text(compact(&error.to_string())))
+    Ok(binary)
 }
 
 /// Shortens the assembler's message to one line: the position first, and no excerpt of the source.

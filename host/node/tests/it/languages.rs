@@ -1,6 +1,7 @@
 //! The scenarios of `guest-sdk/conformance` against the guest of every language: what its README says, each
 //! behaviour a scenario, each language a test that runs them all.
 
+mod components;
 mod contracts;
 mod exceptions;
 mod guest;
@@ -18,7 +19,7 @@ use self::scenarios::SCENARIOS;
 use crate::layout::is_wide;
 
 /// Every language, with the name of its SDK's folder.
-const LANGUAGES: [(&str, &str); 7] = [
+const LANGUAGES: [(&str, &str); 8] = [
     ("Rust", "rust"),
     ("C", "c"),
     ("Zig", "zig"),
@@ -26,6 +27,7 @@ const LANGUAGES: [(&str, &str); 7] = [
     ("Go", "go"),
     ("JavaScript", "javascript"),
     ("Python", "python"),
+    ("Component (CPython)", "component"),
 ];
 /// Set to run all languages: one whose guest is not built is an error then.
 const ALL: &str = "EXUVIA_TEST_LANGUAGES";
@@ -127,6 +129,7 @@ languages! {
     go_does_what_every_language_does "go";
     javascript_does_what_every_language_does "javascript";
     python_does_what_every_language_does "python";
+    a_component_does_what_every_language_does "component";
 }
 
 /// One process in every language, one after the other: a version is replaced by its rewrite.

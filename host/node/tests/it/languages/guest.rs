@@ -18,7 +18,7 @@ pub(super) const REFUSED: u32 = exuvia_node::abi::io::REFUSED;
 /// How long an answer may take: a large runtime starts in it, on a machine that does something else.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The memory of each process: the largest runtime starts with 20 MiB.
-const MEMORY: u64 = 64 << 20;
+const MEMORY: u64 = 128 << 20;
 
 /// A node with version 1 of the guest.
 pub(super) struct Guest {

@@ -1,0 +1,1 @@
+VERSION, REPLY, SCHEMA = 3, 3, 3

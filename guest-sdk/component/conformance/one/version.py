@@ -1,0 +1,1 @@
+VERSION, REPLY, SCHEMA = 1, 1, 1

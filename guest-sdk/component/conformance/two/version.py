@@ -1,0 +1,1 @@
+VERSION, REPLY, SCHEMA = 2, 2, 2

@@ -1,0 +1,107 @@
+;; A counter as a component, by hand: a library with memory and table, an actor that imports them, and a module that
+;; fills the table. A message adds its first byte, a request replies the count, and an empty one is refused.
+(component
+  (import "exuvia:actor/types@0.1.0" (instance $types
+    (type $pid' (record (field "node" u64) (field "process" u64)))
+    (export "pid" (type $pid (eq $pid')))
+    (type $kind' (enum "message" "request" "reply" "exit" "down" "timer" "table"))
+    (export "kind" (type $kind (eq $kind')))
+    (type $message' (record
+      (field "kind" $kind) (field "sender" $pid) (field "reference" u64) (field "tag" u32) (field "reason" s32)
+      (field "payload" (list u8))))
+    (export "message" (type (eq $message')))
+    (type $level' (enum "error" "warn" "info" "debug"))
+    (export "log-level" (type (eq $level')))))
+  (alias export $types "message" (type $message'))
+  (import "message" (type $message (eq $message')))
+  (alias export $types "log-level" (type $level))
+  (import "exuvia:actor/host@0.1.0" (instance $host
+    (alias outer 1 $level (type $level'))
+    (export "log-level" (type $level (eq $level')))
+    (export "log" (func (param "level" $level) (param "text" string)))))
+  (import "wasi:clocks/wall-clock@0.2.3" (instance $clock
+    (export "now" (func (result (tuple u64 u32))))))
+
+  (core module $library
+    (memory (export "memory") 2)
+    (table (export "table") 1 funcref)
+    (global (export "__stack_pointer") (mut i32) (i32.const 4096))
+    (global (export "base") i32 (i32.const 8192))
+    (global $free (mut i32) (i32.const 65536))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $free)
+      (global.set $free
+        (i32.and (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 7)) (i32.const -8)))))
+
+  (core module $actor
+    (import "library" "memory" (memory 1))
+    (import "library" "table" (table 1 funcref))
+    (import "library" "base" (global $base i32))
+    (import "host" "log" (func $log (param i32 i32 i32)))
+    (type $step (func (param i32)))
+    (data (global.get $base) "\00\00\00\00empty")
+    (data (offset (i32.add (global.get $base) (i32.const 16))) "schema")
+    (global $started (mut i32) (i32.const 0))
+    (func $start (global.set $started (i32.const 1)))
+    (start $start)
+    (func (export "add") (param i32)
+      (i32.store (global.get $base) (i32.add (i32.load (global.get $base)) (local.get 0))))
+    (func (export "schema") (result i32) (i32.const 1))
+    (func (export "init") (param i32 i32) (result i32)
+      (i32.store8 (i32.const 128) (i32.eqz (global.get $started)))
+      (i32.store (i32.const 132) (i32.const 0))
+      (i32.store (i32.const 136) (i32.const 0))
+      (i32.const 128))
+    (func (export "message") (param i32 i64 i64 i64 i32 i32 i32 i32)
+      (call_indirect (type $step) (i32.load8_u (local.get 6)) (i32.const 0)))
+    (func (export "request") (param i32 i64 i64 i64 i32 i32 i32 i32) (result i32)
+      (if (i32.eqz (local.get 7))
+        (then
+          (call $log (i32.const 2) (i32.add (global.get $base) (i32.const 4)) (i32.const 5))
+          (i32.store8 (i32.const 128) (i32.const 1))
+          (i32.store (i32.const 132) (i32.add (global.get $base) (i32.const 4)))
+          (i32.store (i32.const 136) (i32.const 5)))
+        (else
+          (i32.store8 (i32.const 128) (i32.const 0))
+          (i32.store8 (i32.const 132) (i32.const 1))
+          (i32.store (i32.const 136) (global.get $base))
+          (i32.store (i32.const 140) (i32.const 4))))
+      (i32.const 128))
+    (func (export "save") (result i32)
+      (i32.store (i32.const 128) (global.get $base))
+      (i32.store (i32.const 132) (i32.const 4))
+      (i32.const 128))
+    (func (export "load") (param i32 i32 i32) (result i32)
+      (i32.store8 (i32.const 128) (i32.ne (local.get 0) (i32.const 1)))
+      (i32.store (i32.const 132) (i32.add (global.get $base) (i32.const 16)))
+      (i32.store (i32.const 136) (i32.const 6))
+      (if (i32.eq (local.get 0) (i32.const 1))
+        (then (i32.store (global.get $base) (i32.load (local.get 1)))))
+      (i32.const 128)))
+
+  (core module $filler
+    (import "library" "table" (table 1 funcref))
+    (import "actor" "add" (func $add (param i32)))
+    (elem (i32.const 0) func $add))
+
+  (core instance $library (instantiate $library))
+  (core func $log (canon lower (func $host "log") (memory (core memory $library "memory"))))
+  (core instance $host (export "log" (func $log)))
+  (core instance $actor (instantiate $actor
+    (with "library" (instance $library))
+    (with "host" (instance $host))))
+  (core instance (instantiate $filler
+    (with "library" (instance $library))
+    (with "actor" (instance $actor))))
+
+  (func (export "schema") (result s32) (canon lift (core func $actor "schema")))
+  (func (export "init") (param "arguments" (list u8)) (result (result (error string)))
+    (canon lift (core func $actor "init") (memory (core memory $library "memory")) (realloc (core func $library "realloc"))))
+  (func (export "handle-message") (param "message" $message)
+    (canon lift (core func $actor "message") (memory (core memory $library "memory")) (realloc (core func $library "realloc"))))
+  (func (export "handle-request") (param "message" $message) (result (result (option (list u8)) (error string)))
+    (canon lift (core func $actor "request") (memory (core memory $library "memory")) (realloc (core func $library "realloc"))))
+  (func (export "save") (result (list u8))
+    (canon lift (core func $actor "save") (memory (core memory $library "memory"))))
+  (func (export "load") (param "schema" s32) (param "state" (list u8)) (result (result (error string)))
+    (canon lift (core func $actor "load") (memory (core memory $library "memory")) (realloc (core func $library "realloc")))))
