@@ -12,9 +12,7 @@ tools=$out/tools
 if ! [ -x "$tools/python/bin/componentize-py" ]; then
   python3 -m venv "$tools/python" || { echo "the module venv is missing: apt-get install python3-venv" >&2; exit 69; }
   "$tools/python/bin/pip" install --quiet componentize-py==0.25.1
-  # For the guest, without what is compiled for this machine: it falls back to Python.
-  "$tools/python/bin/pip" install --quiet --no-compile --target "$tools/lib" msgpack==1.2.4
-  find "$tools/lib" -name '*.so' -delete
+  "$tools/python/bin/pip" install --quiet --no-compile --target "$tools/lib" u-msgpack-python==2.8.0
 fi
 [ -d "$tools/node_modules/@bytecodealliance/componentize-js" ] ||
   npm install --prefix "$tools" --no-save --no-fund --no-audit --silent @bytecodealliance/componentize-js@0.23.0

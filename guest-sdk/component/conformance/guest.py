@@ -5,7 +5,7 @@ import os
 import random
 from typing import Any
 
-import msgpack
+import umsgpack
 import wit_world
 from componentize_py_types import Err
 from version import REPLY, SCHEMA, VERSION
@@ -23,11 +23,11 @@ class Refusal(Exception):
 
 
 def pack(value: Any) -> bytes:
-    return msgpack.packb(value)
+    return umsgpack.packb(value)
 
 
 def unpack(data: bytes) -> Any:
-    return msgpack.unpackb(data, strict_map_key=False)
+    return umsgpack.unpackb(data)
 
 
 def to_bytes(pid: Pid) -> bytes:

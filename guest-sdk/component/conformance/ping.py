@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import msgpack
+import umsgpack
 import wit_world
 from wit_world.imports import host
 from wit_world.imports.types import Message, Pid
@@ -11,7 +11,7 @@ handled = 0
 
 
 def send(to: Pid, name: str, left: int) -> None:
-    host.send(to, 0, msgpack.packb({name: {"left": left}}))
+    host.send(to, 0, umsgpack.packb({name: {"left": left}}))
 
 
 class WitWorld(wit_world.WitWorld):
@@ -23,7 +23,7 @@ class WitWorld(wit_world.WitWorld):
 
     def handle_message(self, message: Message) -> None:
         global handled
-        [(name, fields)] = msgpack.unpackb(message.payload).items()
+        [(name, fields)] = umsgpack.unpackb(message.payload).items()
         if name == "Start":
             to = fields["to"]
             send(Pid(int.from_bytes(to[:8], "little"), int.from_bytes(to[8:], "little")), "Ping", fields["rounds"])
@@ -35,7 +35,7 @@ class WitWorld(wit_world.WitWorld):
             send(message.sender, "Ping", fields["left"] - 1)
 
     def handle_request(self, message: Message) -> bytes | None:
-        return msgpack.packb(handled)
+        return umsgpack.packb(handled)
 
     def save(self) -> bytes:
         return b""

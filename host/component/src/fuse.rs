@@ -532,6 +532,7 @@ impl<'a> Wiring<'a> {
         let mut code = CodeSection::new();
         let mut data = DataSection::new();
         let mut names: Vec<(u32, String)> = Vec::new();
+        let dead = self.dead_stack().unwrap_or_default();
         for part in &self.parts {
             let indices = &mut Indices {
                 part,
@@ -560,7 +561,9 @@ impl<'a> Wiring<'a> {
                 indices.parse_function_body(&mut code, body.clone())?;
             }
             if let Some(section) = module.data.clone() {
-                indices.parse_data_section(&mut data, section)?;
+                for segment in section {
+                    add_data(indices, &mut data, segment?, dead)?;
+                }
             }
             let imported = part.functions.len() - module.functions.len();
             names.extend(module.names.iter().filter_map(|(own, name)| {
@@ -652,6 +655,29 @@ impl<'a> Wiring<'a> {
         Some(self.first_made + self.made.len() as u32 - 1)
     }
 
+    /// The end of the memory, from 0 on, that is the stack of all modules and of which nothing is in use: the linker of
+    /// modules that share a memory (`wit_component::Linker`) says where the stack is.
+    fn dead_stack(&self) -> Option<i32> {
+        let main = &self.parts[self.main];
+        let first = main.globals.len() as u32 - main.module.globals.as_ref()?.count();
+        let value = |name| {
+            let (_, own) = main.module.exports.get(name)?;
+            let globals = main.module.globals.clone()?;
+            let global = globals.into_iter().nth(own.checked_sub(first)? as usize)?;
+            let indices = Indices {
+                part: main,
+                constants: &self.constants,
+            };
+            match indices.number(&global.ok()?.init_expr) {
+                Some(Number::I32(value)) => Some(value),
+                _ => None,
+            }
+        };
+        let high = value("__stack_high")?;
+        let is_all = value("__stack_low")? == 0 && value("__stack_pointer")? == high;
+        is_all.then_some(high)
+    }
+
     fn exports(&self) -> Result<ExportSection, ComponentError> {
         let mut exports = ExportSection::new();
         exports.export("memory", ExportKind::Memory, 0);
@@ -734,6 +760,33 @@ impl<'a> Wiring<'a> {
         sink.end();
         Ok(function)
     }
+}
+
+/// Adds a data segment, without what is below the end of the dead stack: a tool that has run the component and kept its
+/// memory keeps that too.
+fn add_data(
+    indices: &mut Indices<'_>,
+    data: &mut DataSection,
+    mut segment: wasmparser::Data<'_>,
+    dead: i32,
+) -> Result<(), ComponentError> {
+    if let wasmparser::DataKind::Active { offset_expr, .. } = &segment.kind
+        && let Some(Number::I32(offset)) = indices.number(offset_expr)
+        && offset >= 0
+        && offset < dead
+    {
+        segment.data = segment
+            .data
+            .get((dead - offset) as usize..)
+            .unwrap_or_default();
+        data.active(
+            0,
+            &wasm_encoder::ConstExpr::i32_const(dead),
+            segment.data.iter().copied(),
+        );
+        return Ok(());
+    }
+    Ok(indices.parse_data(data, segment)?)
 }
 
 fn unknown(name: &str) -> ComponentError {

@@ -96,11 +96,7 @@ pub(crate) fn read(wasm: &[u8]) -> Result<Graph<'_>, ComponentError> {
     let mut reader = Reader::default();
     let mut parser = Parser::new(0);
     let mut rest = wasm;
-    loop {
-        let (consumed, payload) = match parser.parse(rest, true)? {
-            Chunk::Parsed { consumed, payload } => (consumed, payload),
-            Chunk::NeedMoreData(_) => break,
-        };
+    while let Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? {
         rest = rest.get(consumed..).unwrap_or_default();
         match payload {
             // What is nested is not looked into: a module is read when it is merged, and a component cannot be.

@@ -1,6 +1,8 @@
 //! What a component becomes, and why it does not become anything. What it does then is tested by the node, with this
 //! counter and with the guests of the conformance suite.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use exuvia_component::{ComponentError, fuse, is_component};
 use proptest::prelude::*;
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef, Validator};
