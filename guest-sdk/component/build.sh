@@ -22,6 +22,8 @@ for version in one same two bad; do
   case $version in two) schema=2 ;; bad) schema=3 ;; *) schema=1 ;; esac
   ./sections.py "$out/$version.wasm" --state "conformance/state-$schema.json"
 done
-"$tools/python/bin/componentize-py" --quiet -d wit -w actor componentize -p conformance -p "$tools/lib" ping -o "$out/ping.wasm"
+for guest in ping files; do
+  "$tools/python/bin/componentize-py" --quiet -d wit -w actor componentize -p conformance -p "$tools/lib" "$guest" -o "$out/$guest.wasm"
+done
 "$tools/node_modules/.bin/componentize-js" conformance/counter.js --wit wit --world-name actor \
   --disable http --disable fetch-event --out "$out/javascript.wasm"

@@ -3,7 +3,7 @@ this script, each with a module `version` of its own."""
 
 import os
 import random
-from typing import Any
+from typing import Any, BinaryIO
 
 import umsgpack
 import wit_world
@@ -75,6 +75,7 @@ class Guest:
     def __init__(self) -> None:
         self.count = 0
         self.notes: list[str] = []
+        self.file: BinaryIO | None = None
         # The sender and the reference of requests that are answered later.
         self.kept: list[tuple[Pid, int]] = []
         # The same for those that wait for a reply, by its reference, and the timer that ends the wait.
@@ -155,6 +156,20 @@ class Guest:
                         return file.read()
                 except OSError as error:
                     raise Refusal(str(error)) from None
+            case "OpenFile":
+                try:
+                    self.file = open(need(fields, "path", str), "rb", buffering=0)
+                    self.file.read(1)
+                except OSError as error:
+                    raise Refusal(str(error)) from None
+            case "ReadOn":
+                try:
+                    byte = self.file.read(1) if self.file else b""
+                except OSError as error:
+                    raise Refusal(str(error)) from None
+                if not byte:
+                    raise Refusal("there is no open file, or it is at its end")
+                return byte.decode()
             case "Random":
                 return random.randbytes(8) + os.urandom(8)
             case "Log":

@@ -1,4 +1,4 @@
-//! The adapter: `adapter.wat`, assembled.
+//! The adapter: the files of the folder `adapter`, which are one module, assembled.
 
 use std::sync::OnceLock;
 
@@ -19,12 +19,20 @@ pub(crate) const DROP: &str = "drop";
 /// The global that says which `realloc` is current.
 pub(crate) const CURRENT: &str = "current";
 
+const TEXT: &str = concat!(
+    "(module\n",
+    include_str!("adapter/imports.wat"),
+    include_str!("adapter/world.wat"),
+    include_str!("adapter/host.wat"),
+    include_str!("adapter/wasi.wat"),
+    include_str!("adapter/files.wat"),
+    ")",
+);
+
 /// The bytes of the adapter.
 pub(crate) fn bytes() -> &'static [u8] {
     static ADAPTER: OnceLock<Vec<u8>> = OnceLock::new();
-    ADAPTER.get_or_init(|| {
-        wat::parse_str(include_str!("adapter.wat")).expect("the adapter is a module of this crate")
-    })
+    ADAPTER.get_or_init(|| wat::parse_str(TEXT).expect("the adapter is a module of this crate"))
 }
 
 /// The name under which the adapter exports a function of an interface: without the version, as all versions of one major

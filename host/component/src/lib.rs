@@ -9,7 +9,7 @@
 //!
 //! # The adapter
 //!
-//! `adapter.wat` is one more core module. It exports what a component may import (interfaces of WASI 0.2, the host
+//! The files of the folder `adapter` are one more core module, in Wasm text. It exports what a component may import (interfaces of WASI 0.2, the host
 //! interface of the world), lowered by the canonical ABI, and `run`, `save` and `load`, which lift the exports of the
 //! world. It imports the host calls of `guest-sdk/abi.md` and functions of WASI preview 1.
 //!

@@ -14,7 +14,7 @@ use crate::setup::{config, wait_until};
 /// What a reply may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the largest runtime needs.
-pub(crate) const MEMORY: u64 = 64 << 20;
+pub(crate) const MEMORY: u64 = 128 << 20;
 /// Processes whose images are measured.
 const IDLE: usize = 100;
 /// The large message after which a process should be small again, bytes.

@@ -1,11 +1,15 @@
 //! Components beside the guest of the suite: the counter that is written by hand, and one in JavaScript that asks it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use exuvia_node::process::Grants;
 use exuvia_node::{DeployOptions, Limits, ModuleBytes, Node, Pid, Reply, SpawnOptions, SwapReport};
 
+use rmpv::Value;
+
 use super::built;
-use super::guest::REFUSED;
+use super::guest::{REFUSED, decoded, encoded};
 use crate::guests::node_with;
 
 const BY_HAND: &str = include_str!("../../../../component/tests/it/counter.wat");
@@ -101,6 +105,77 @@ fn a_call_of_what_is_missing_ends_the_process_and_says_of_what() {
     let failed = node.call(pid, 0, Vec::new(), PATIENCE).unwrap_err();
     let why = format!("{failed:?}");
     assert!(why.contains("wasi:http/thing#fetch"), "{why}");
+    node.halt();
+}
+
+/// WASI 0.2 lowered to preview 1: what CPython finds is what it finds on any system, and nothing outside of the folder.
+#[test]
+fn one_in_cpython_uses_a_folder() {
+    let Some(folder) = built("component") else {
+        return;
+    };
+    let wasm = std::fs::read(folder.join("files.wasm")).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let grants = Arc::new(Grants {
+        folders: vec![crate::wasi::folder("/work", work.path(), true)],
+        ..Grants::default()
+    });
+    let node = node_with(|config| {
+        config.cache = Some(folder.join("compiled"));
+        config.limits = Limits {
+            memory: 128 << 20,
+            grants,
+            ..Limits::default()
+        };
+    });
+    deploy(&node, "files", &wasm);
+    let pid = node.spawn("files", b"", &SpawnOptions::default()).unwrap();
+    let reply = ask(&node, pid, &encoded(&"/work".into()));
+    let found = decoded(&reply.payload);
+    let bytes = |text: &str| Value::Binary(text.into());
+    let entry = |name: &str, is_folder: bool| Value::Array(vec![name.into(), is_folder.into()]);
+    let wanted = [
+        Value::Nil,
+        "EEXIST".into(),
+        Value::Nil,
+        Value::Nil,
+        bytes("0123456789abc"),
+        bytes("1XY4"),
+        13.into(),
+        Value::Nil,
+        bytes("01XY4"),
+        Value::Nil,
+        1_234_567_890.into(),
+        Value::Nil,
+        true.into(),
+        Value::Nil,
+        "ENOENT".into(),
+        Value::Nil,
+        Value::Nil,
+        "file".into(),
+        bytes("01XY4"),
+        true.into(),
+        Value::Nil,
+        101.into(),
+        Value::Array(vec![
+            entry("file", false),
+            entry("folder", true),
+            entry("linked", false),
+            entry("symbolic", false),
+        ]),
+        "ENOTEMPTY".into(),
+        Value::Nil,
+        Value::Nil,
+        Value::Nil,
+        Value::Array(Vec::new()),
+        "ENOENT".into(),
+    ];
+    let found = found.as_array().unwrap();
+    for (at, wanted) in wanted.iter().enumerate() {
+        assert_eq!(&found[at], wanted, "result {at} of {found:?}");
+    }
+    // Outside of what is granted; how the library says that is its own affair.
+    assert!(found[wanted.len()].is_str(), "{found:?}");
     node.halt();
 }
 

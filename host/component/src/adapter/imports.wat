@@ -1,0 +1,179 @@
+;; The code between a component and the host: see the crate's documentation.
+;;
+;; Exports named `INTERFACE#FUNCTION` are what a component imports, lowered as the canonical ABI says: flat
+;; parameters, and at most one flat result; otherwise the last parameter points to where the result goes. `run`,
+;; `save`, `load` and `exuvia_schema` are the exports of the module. Imports from `component` are what the component
+;; brings: its memory, the `realloc` that is current, its exports (lifted) and what is to be called after each.
+;;
+;; There is no memory of its own: what has to be in memory is in an area of 256 bytes, which is allocated once.
+;;
+;;   0  a header of 48 bytes          48  the pid of a parameter
+;;  64  a pid, a reference or a       88  options of `spawn`
+;;      number that a call writes    128  an exit reason or a line, up to 128 bytes
+;;
+;; A handle is a small number, and nothing is kept for it: stdin, stdout and stderr are 1, 1 and 2, a pollable is the
+;; time at which it is ready.
+;; This file has the imports, and what all others use.
+
+;; ---- what the component brings ----
+(import "component" "memory" (memory 0))
+(import "component" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
+(import "component" "schema" (func $schema (result i32)))
+(import "component" "schema#post" (func $schema_post (param i32)))
+(import "component" "init" (func $init (param i32 i32) (result i32)))
+(import "component" "init#post" (func $init_post (param i32)))
+(import "component" "handle-message"
+  (func $handle_message (param i32 i64 i64 i64 i32 i32 i32 i32)))
+(import "component" "handle-message#post" (func $handle_message_post))
+(import "component" "handle-request"
+  (func $handle_request (param i32 i64 i64 i64 i32 i32 i32 i32) (result i32)))
+(import "component" "handle-request#post" (func $handle_request_post (param i32)))
+(import "component" "save" (func $save (result i32)))
+(import "component" "save#post" (func $save_post (param i32)))
+(import "component" "load" (func $load (param i32 i32 i32) (result i32)))
+(import "component" "load#post" (func $load_post (param i32)))
+
+;; ---- the host ----
+(import "exuvia" "receive" (func $receive (param i32 i32 i32 i64 i32 i64) (result i32)))
+(import "exuvia" "send" (func $send (param i32 i32 i32 i32) (result i32)))
+(import "exuvia" "request" (func $request (param i32 i32 i32 i32 i32) (result i32)))
+(import "exuvia" "call" (func $call (param i32 i32 i32 i32 i32 i32 i32 i64) (result i32)))
+(import "exuvia" "reply" (func $reply (param i32 i64 i32 i32 i32) (result i32)))
+(import "exuvia" "spawn" (func $spawn (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "exuvia" "init_ack" (func $init_ack (param i32 i32 i32) (result i32)))
+(import "exuvia" "exit" (func $exit (param i32 i32 i32)))
+(import "exuvia" "exit_process" (func $exit_process (param i32 i32 i32 i32) (result i32)))
+(import "exuvia" "kill" (func $kill (param i32) (result i32)))
+(import "exuvia" "link" (func $link (param i32) (result i32)))
+(import "exuvia" "unlink" (func $unlink (param i32) (result i32)))
+(import "exuvia" "monitor" (func $monitor (param i32 i32) (result i32)))
+(import "exuvia" "demonitor" (func $demonitor (param i64 i32) (result i32)))
+(import "exuvia" "monitor_name" (func $monitor_name (param i32 i32 i32 i32) (result i32)))
+(import "exuvia" "trap_exit" (func $trap_exit (param i32) (result i32)))
+(import "exuvia" "register" (func $register (param i32 i32 i32) (result i32)))
+(import "exuvia" "unregister" (func $unregister (param i32 i32) (result i32)))
+(import "exuvia" "whereis" (func $whereis (param i32 i32 i32) (result i32)))
+(import "exuvia" "self" (func $self (param i32) (result i32)))
+(import "exuvia" "send_after" (func $send_after (param i32 i32 i32 i32 i64 i32) (result i32)))
+(import "exuvia" "cancel_timer" (func $cancel_timer (param i64) (result i64)))
+(import "exuvia" "sleep" (func $sleep (param i64) (result i32)))
+(import "exuvia" "log" (func $log (param i32 i32 i32) (result i32)))
+(import "exuvia" "random" (func $random (param i32 i32) (result i32)))
+(import "exuvia" "clock" (func $clock (param i32) (result i64)))
+(import "exuvia" "info" (func $info (param i32) (result i64)))
+(import "exuvia" "state_put" (func $state_put (param i32 i32) (result i32)))
+(import "exuvia" "state_get" (func $state_get (param i32 i32) (result i32)))
+(import "exuvia" "config" (func $config (param i32 i32 i32 i32) (result i32)))
+(import "exuvia" "group_join" (func $group_join (param i32 i32 i32) (result i32)))
+(import "exuvia" "group_leave" (func $group_leave (param i32 i32 i32) (result i32)))
+(import "exuvia" "group_members" (func $group_members (param i32 i32 i32 i32) (result i32)))
+(import "exuvia" "publish" (func $publish (param i32 i32 i32 i32 i32) (result i32)))
+(import "exuvia" "table_new" (func $table_new (param i32 i32 i32 i32) (result i32)))
+(import "exuvia" "table_find" (func $table_find (param i32 i32 i32) (result i32)))
+(import "exuvia" "table_put" (func $table_put (param i64 i32 i32 i32 i32 i32) (result i32)))
+(import "exuvia" "table_get" (func $table_get (param i64 i32 i32 i32 i32) (result i32)))
+(import "exuvia" "table_next" (func $table_next (param i64 i32 i32 i32 i32) (result i32)))
+(import "exuvia" "table_delete" (func $table_delete (param i64 i32 i32) (result i32)))
+(import "exuvia" "table_add" (func $table_add (param i64 i32 i32 i64 i32) (result i32)))
+(import "exuvia" "table_end" (func $table_end (param i64) (result i32)))
+(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+;; For files.
+(import "wasi_snapshot_preview1" "fd_prestat_get" (func $fd_prestat_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func $fd_prestat_dir_name (param i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_pread" (func $fd_pread (param i32 i32 i32 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_pwrite" (func $fd_pwrite (param i32 i32 i32 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_filestat_get" (func $fd_filestat_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $fd_filestat_set_size (param i32 i64) (result i32)))
+(import "wasi_snapshot_preview1" "fd_filestat_set_times" (func $fd_filestat_set_times (param i32 i64 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fd_fdstat_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_fdstat_set_flags" (func $fd_fdstat_set_flags (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_sync" (func $fd_sync (param i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_datasync" (func $fd_datasync (param i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_readdir" (func $fd_readdir (param i32 i32 i32 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_filestat_get" (func $path_filestat_get (param i32 i32 i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_filestat_set_times" (func $path_filestat_set_times (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_create_directory" (func $path_create_directory (param i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_remove_directory" (func $path_remove_directory (param i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_unlink_file" (func $path_unlink_file (param i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_rename" (func $path_rename (param i32 i32 i32 i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_link" (func $path_link (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_symlink" (func $path_symlink (param i32 i32 i32 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "path_readlink" (func $path_readlink (param i32 i32 i32 i32 i32 i32) (result i32)))
+
+;; Which `realloc` is current: lists that a call returns are allocated by the caller's.
+(global $current (export "current") (mut i32) (i32.const 0))
+(global $area_at (mut i32) (i32.const 0))
+;; The length of the longest payload that was allocated.
+(global $most (mut i32) (i32.const 0))
+(global $exuvia_abi (export "exuvia_abi") i32 (i32.const 1))
+
+(data $too_large "dropped a message: the process has no memory for it")
+(data $refused "the receiver has no memory for a request of this size")
+
+(func $alloc (param $size i32) (param $align i32) (result i32)
+  (call $realloc (i32.const 0) (i32.const 0) (local.get $align) (local.get $size)))
+
+(func $area (result i32)
+  (if (i32.eqz (global.get $area_at))
+    (then (global.set $area_at (call $alloc (i32.const 256) (i32.const 8)))))
+  (global.get $area_at))
+
+;; Writes a pid into the area.
+(func $pid (param $node i64) (param $process i64) (result i32)
+  (local $at i32)
+  (local.set $at (i32.add (call $area) (i32.const 48)))
+  (i64.store (local.get $at) (local.get $node))
+  (i64.store offset=8 (local.get $at) (local.get $process))
+  (local.get $at))
+
+;; Where a call may write a pid or a number.
+(func $out (result i32)
+  (i32.add (call $area) (i32.const 64)))
+
+;; A code as the case of `error`.
+(func $error (param $code i32) (result i32)
+  (i32.sub (i32.const -1) (local.get $code)))
+
+;; Writes a `result<_, error>`.
+(func $answer (param $result i32) (param $code i32)
+  (i32.store8 (local.get $result) (i32.lt_s (local.get $code) (i32.const 0)))
+  (i32.store8 offset=1 (local.get $result) (call $error (local.get $code))))
+
+;; Writes a `result<bool, error>`.
+(func $answer_bool (param $result i32) (param $code i32)
+  (call $answer (local.get $result) (local.get $code))
+  (if (i32.ge_s (local.get $code) (i32.const 0))
+    (then (i32.store8 offset=1 (local.get $result) (local.get $code)))))
+
+;; Writes a `result<u64, error>` of what the call wrote to $out.
+(func $answer_number (param $result i32) (param $code i32)
+  (i32.store8 (local.get $result) (i32.lt_s (local.get $code) (i32.const 0)))
+  (if (i32.lt_s (local.get $code) (i32.const 0))
+    (then (i32.store8 offset=8 (local.get $result) (call $error (local.get $code))))
+    (else (i64.store offset=8 (local.get $result) (i64.load (call $out))))))
+
+;; Writes a `list<u8>`.
+(func $list (param $result i32) (param $data i32) (param $length i32)
+  (i32.store (local.get $result) (local.get $data))
+  (i32.store offset=4 (local.get $result) (local.get $length)))
+
+;; Whether there may be no memory for a payload: the component ends where it cannot allocate, and nobody is to end it by
+;; a message. Short ones are taken in any case, and what was allocated before is free again.
+(func $has_no_room (param $length i32) (result i32)
+  (if (i32.or
+        (i32.le_u (local.get $length) (i32.const 65536))
+        (i32.le_u (local.get $length) (global.get $most)))
+    (then (return (i32.const 0))))
+  (if (i64.gt_u
+        (i64.add (i64.extend_i32_u (local.get $length)) (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))
+        (call $info (i32.const 7)))
+    (then (return (i32.const 1))))
+  (global.set $most (local.get $length))
+  (i32.const 0))
