@@ -2,14 +2,17 @@
 
 import { host_call, host_receive, host_reply } from "./host";
 import { Code, Kind, Receive, TAG_REFUSED } from "./constants";
-import { Decoder, Encoder, Fields, Pid, Slice, Type, isText } from "./msgpack";
+import { Decoder, Encoder, Fields, Pid, Slice, Type, isText, zeroes } from "./msgpack";
 import { log } from "./log";
 import { rest, tryBuffer } from "./runtime";
 
 const HEADER: usize = memory.data(48, 8);
 const SHORT: i32 = 512;
 const BUFFER: usize = memory.data(512, 8);
+/** How much of the buffer is not zero. */
+let inUse: i32 = 0;
 const NO_BYTES: ArrayBuffer = new ArrayBuffer(0);
+const NOTHING: Slice = Slice.of(NO_BYTES);
 
 /** A request that is replied to later: with `reply`, from any process that has it. It may be part of the state. */
 export class Request {
@@ -35,7 +38,7 @@ export class Message extends Fields {
   readonly reason: i32 = load<i32>(HEADER, 40);
   /** Of EXIT and DOWN: whether new code caused it, which failed in its probation. */
   get isFromRelease(): bool { return this.tag == 1; }
-  private name: Slice = Slice.of(NO_BYTES);
+  private name: Slice = NOTHING;
   private isAnswered: bool = false;
   /** Whether there was no memory for the payload. */
   isDropped: bool = false;
@@ -60,7 +63,7 @@ export class Message extends Fields {
     if (decoder.isOk && !decoder.isAtEnd) decoder.fail("not MessagePack: more bytes");
     if (!decoder.isOk) {
       this.error = decoder.error;
-      this.name = Slice.of(NO_BYTES);
+      this.name = NOTHING;
     }
   }
 
@@ -102,8 +105,9 @@ export const ROOM: usize = 2;
 /** The message that was written to the buffer. */
 function inBuffer(): Message {
   const length = load<i32>(HEADER, 36);
-  const bytes = new ArrayBuffer(length);
+  const bytes = zeroes(length);
   memory.copy(changetype<usize>(bytes), BUFFER, length);
+  inUse = max(inUse, length);
   return new Message(Slice.of(bytes));
 }
 
@@ -125,7 +129,7 @@ export function receiveMessage(timeout: i64, mode: i32, key: i64): Message | nul
     code = host_receive(i32(HEADER), i32(BUFFER), 0, 0, mode | Receive.TRUNCATE, key);
     if (code != Code.OK) return null;
     log.error("dropped a message of " + u32(length).toString() + " bytes: the process has no memory for it");
-    const dropped = new Message(Slice.of(NO_BYTES));
+    const dropped = new Message(NOTHING);
     dropped.isDropped = true;
     if (dropped.kind == Kind.REQUEST) dropped.refuse("the receiver has no memory for a request of this size");
     else if (dropped.kind != Kind.MESSAGE && dropped.kind != Kind.TIMER) return dropped;
@@ -153,7 +157,7 @@ export class Outcome {
   /** The reply's payload. */
   get value(): Slice {
     const message = this.message;
-    return message ? message.payload : Slice.of(NO_BYTES);
+    return message ? message.payload : NOTHING;
   }
 }
 
@@ -163,7 +167,7 @@ export function callMessage(to: Pid, message: Encoder, timeoutMs: i64, tag: u32)
   const code = host_call(i32(to.pointer), tag, i32(message.pointer), message.length, i32(HEADER), i32(BUFFER), SHORT, timeoutMs);
   if (code == Code.OK) return new Outcome(code, inBuffer());
   // Of the process that has ended there is the reason alone.
-  if (code == Code.NOPROC) return new Outcome(code, new Message(Slice.of(NO_BYTES)));
+  if (code == Code.NOPROC) return new Outcome(code, new Message(NOTHING));
   if (code != Code.TOO_BIG) return new Outcome(code, null);
   const answer = receiveMessage(0, Receive.REFERENCE, load<i64>(HEADER, 24));
   return new Outcome(answer && !answer.isDropped ? Code.OK : Code.TOO_BIG, answer);
@@ -172,7 +176,8 @@ export function callMessage(to: Pid, message: Encoder, timeoutMs: i64, tag: u32)
 /** Memory is made small: nothing of the message in hand stays. */
 export function leave(): void {
   memory.fill(HEADER, 0, 48);
-  memory.fill(BUFFER, 0, SHORT);
+  memory.fill(BUFFER, 0, inUse);
+  inUse = 0;
   rest();
 }
 

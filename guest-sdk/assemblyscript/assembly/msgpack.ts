@@ -34,7 +34,8 @@ export class Slice {
     readonly start: i32,
     readonly length: i32,
   ) {}
-  get pointer(): usize { return changetype<usize>(this.buffer) + this.start; }
+  // @ts-ignore: decorator
+  @inline get pointer(): usize { return changetype<usize>(this.buffer) + this.start; }
   /** A decoder for the one value in it. */
   decoder(): Decoder { return new Decoder(this); }
   /** The bytes as text; what is no UTF-8 in them is replaced. */
@@ -95,13 +96,14 @@ function pointAt(at: usize, left: i32): u32 {
 
 /** Whether UTF-8 is this text. */
 export function isText(start: usize, length: i32, text: string): bool {
-  if (String.UTF8.byteLength(text) != length) return false;
-  // Names are ASCII, where the two agree.
-  if (length == text.length) {
-    for (let i = 0; i < length; i++) if (text.charCodeAt(i) != i32(load<u8>(start + i))) return false;
-    return true;
+  const units = changetype<usize>(text);
+  // Names are ASCII, where the two agree, as long as both have the same characters below 128.
+  for (let i = 0; i < min(length, text.length); i++) {
+    const unit = load<u16>(units + (usize(i) << 1));
+    if (unit >= 128) return textAt(start, length) == text;
+    if (unit != u16(load<u8>(start + i))) return false;
   }
-  return textAt(start, length) == text;
+  return length == text.length;
 }
 
 /** What a value is. */
@@ -112,48 +114,58 @@ const NAMES: StaticArray<string> = ["nil", "bool", "int", "float", "text", "bina
 /** Nested deeper than this is an error. */
 const MOST_DEPTH: i32 = 100;
 
+/** What a value is that begins with this byte. */
+function typeOf(b: u32): Type {
+  if (b < 0x80 || b >= 0xe0) return Type.INT;
+  if (b < 0x90) return Type.MAP;
+  if (b < 0xa0) return Type.LIST;
+  if (b < 0xc0) return Type.TEXT;
+  switch (b) {
+    case 0xc0: return Type.NIL;
+    case 0xc1: return Type.NONE;
+    case 0xc2: case 0xc3: return Type.BOOL;
+    case 0xc4: case 0xc5: case 0xc6: return Type.BINARY;
+    case 0xca: case 0xcb: return Type.FLOAT;
+    case 0xd9: case 0xda: case 0xdb: return Type.TEXT;
+    case 0xdc: case 0xdd: return Type.LIST;
+    case 0xde: case 0xdf: return Type.MAP;
+    default: return b < 0xca || b >= 0xd4 ? Type.EXTENSION : Type.INT;
+  }
+}
+
 /** Reads one value after the other. `error` is empty, or says what was wrong first. */
 export class Decoder {
-  private at: i32 = 0;
+  // What is left to read. Objects do not move, and the slice keeps the buffer alive.
+  private next: usize;
+  private end: usize;
   error: string = "";
 
-  constructor(private readonly slice: Slice) {}
+  constructor(private readonly slice: Slice) {
+    this.next = slice.pointer;
+    this.end = this.next + slice.length;
+  }
 
   /** Whether all bytes were read. */
-  get isAtEnd(): bool { return this.at >= this.slice.length; }
-  get isOk(): bool { return this.error.length == 0; }
+  // @ts-ignore: decorator
+  @inline get isAtEnd(): bool { return this.next >= this.end; }
+  // @ts-ignore: decorator
+  @inline get isOk(): bool { return this.error.length == 0; }
 
   /** Ends it with an error, unless there is one already. */
   fail(text: string): void {
     if (this.isOk) this.error = text;
-    this.at = this.slice.length;
+    this.next = this.end;
   }
 
   // The form of the value in hand: its number, or its length.
   private n: u64 = 0;
 
-  private get left(): u64 { return u64(this.slice.length - this.at); }
+  // @ts-ignore: decorator
+  @inline private get left(): u64 { return u64(this.end - this.next); }
 
   /** What the next value is; nothing is read. */
-  get type(): Type {
-    if (this.isAtEnd) return Type.NONE;
-    const b: u32 = load<u8>(this.slice.pointer + this.at);
-    if (b < 0x80 || b >= 0xe0) return Type.INT;
-    if (b < 0x90) return Type.MAP;
-    if (b < 0xa0) return Type.LIST;
-    if (b < 0xc0) return Type.TEXT;
-    switch (b) {
-      case 0xc0: return Type.NIL;
-      case 0xc1: return Type.NONE;
-      case 0xc2: case 0xc3: return Type.BOOL;
-      case 0xc4: case 0xc5: case 0xc6: return Type.BINARY;
-      case 0xca: case 0xcb: return Type.FLOAT;
-      case 0xd9: case 0xda: case 0xdb: return Type.TEXT;
-      case 0xdc: case 0xdd: return Type.LIST;
-      case 0xde: case 0xdf: return Type.MAP;
-      default: return b < 0xca || b >= 0xd4 ? Type.EXTENSION : Type.INT;
-    }
-  }
+  // @ts-ignore: decorator
+  @inline get type(): Type { return this.isAtEnd ? Type.NONE : typeOf(load<u8>(this.next)); }
 
   private number(size: i32): u64 {
     if (this.left < u64(size)) {
@@ -161,8 +173,9 @@ export class Decoder {
       return 0;
     }
     let value: u64 = 0;
-    for (let i = 0; i < size; i++) value = (value << 8) | u64(load<u8>(this.slice.pointer + this.at + i));
-    this.at += size;
+    const end = this.next + size;
+    for (let at = this.next; at < end; at++) value = (value << 8) | u64(load<u8>(at));
+    this.next = end;
     return value;
   }
 
@@ -173,7 +186,7 @@ export class Decoder {
       if (this.isOk) this.fail(found == Type.NONE ? "not MessagePack: it is cut off, or an unknown form" : "expected " + NAMES[wanted] + ", got " + NAMES[found]);
       return false;
     }
-    const b: u32 = load<u8>(this.slice.pointer + this.at++);
+    const b: u32 = load<u8>(this.next++);
     if (b < 0x80) this.n = b;
     else if (b < 0xa0) this.n = b & 15;
     else if (b < 0xc0) this.n = b & 31;
@@ -202,7 +215,7 @@ export class Decoder {
   }
   /** An integer that 64 bits with a sign hold. */
   int(): i64 {
-    const b: u32 = this.isAtEnd ? 0 : load<u8>(this.slice.pointer + this.at);
+    const b: u32 = this.isAtEnd ? 0 : load<u8>(this.next);
     if (!this.begin(Type.INT)) return 0;
     if (b == 0xcf && this.n > u64(i64.MAX_VALUE)) {
       this.fail("the number is above 9223372036854775807");
@@ -212,7 +225,7 @@ export class Decoder {
   }
   /** An integer of 64 bits that is not negative. */
   uint(): u64 {
-    const b: u32 = this.isAtEnd ? 0 : load<u8>(this.slice.pointer + this.at);
+    const b: u32 = this.isAtEnd ? 0 : load<u8>(this.next);
     if (!this.begin(Type.INT)) return 0;
     if (b != 0xcf && i64(this.n) < 0) {
       this.fail("the number is negative");
@@ -223,21 +236,34 @@ export class Decoder {
   /** A float or an integer. */
   float(): f64 {
     if (this.type == Type.INT) return f64(this.int());
-    const b: u32 = this.isAtEnd ? 0 : load<u8>(this.slice.pointer + this.at);
+    const b: u32 = this.isAtEnd ? 0 : load<u8>(this.next);
     if (!this.begin(Type.FLOAT)) return 0;
     return b == 0xca ? f64(reinterpret<f32>(u32(this.n))) : reinterpret<f64>(this.n);
   }
-  private take(wanted: Type): Slice {
-    if (this.begin(wanted)) {
-      const extra: u64 = wanted == Type.EXTENSION ? 1 : 0;
-      if (this.n + extra <= this.left) {
-        const slice = new Slice(this.slice.buffer, this.slice.start + this.at, i32(this.n + extra));
-        this.at += slice.length;
-        return slice;
-      }
+  /** Steps over a value that has bytes; returns how many, or -1 if it is not of this type. */
+  private pass(wanted: Type): i32 {
+    if (!this.begin(wanted)) return -1;
+    const length = this.n + (wanted == Type.EXTENSION ? 1 : 0);
+    if (length > this.left) {
       this.fail("not MessagePack: it is cut off");
+      return -1;
     }
-    return new Slice(this.slice.buffer, this.slice.start, 0);
+    this.next += usize(length);
+    return i32(length);
+  }
+  /** The last bytes that were read. */
+  private before(length: i32): Slice {
+    const buffer = this.slice.buffer;
+    return new Slice(buffer, i32(this.next - changetype<usize>(buffer)) - length, length);
+  }
+  private take(wanted: Type): Slice {
+    const length = this.pass(wanted);
+    return length < 0 ? new Slice(this.slice.buffer, this.slice.start, 0) : this.before(length);
+  }
+  /** Reads a text; whether it is this one. */
+  isNext(text: string): bool {
+    const length = this.pass(Type.TEXT);
+    return length >= 0 && isText(this.next - length, length, text);
   }
   text(): string { return this.take(Type.TEXT).text(); }
   /** A text without a copy, as UTF-8. */
@@ -278,7 +304,7 @@ export class Decoder {
     if (depth > MOST_DEPTH) return this.fail("nested deeper than 100");
     const type = this.type;
     if (type == Type.TEXT || type == Type.BINARY || type == Type.EXTENSION) {
-      this.take(type);
+      this.pass(type);
     } else if (type == Type.LIST) {
       for (let n = this.list(); n > 0 && this.isOk; n--) this.skipTo(depth + 1);
     } else if (type == Type.MAP) {
@@ -291,9 +317,9 @@ export class Decoder {
   }
   /** The next value as it is, whatever it is. */
   value(): Slice {
-    const start = this.at;
+    const start = this.next;
     this.skip();
-    return new Slice(this.slice.buffer, this.slice.start + start, this.isOk ? this.at - start : 0);
+    return this.before(this.isOk ? i32(this.next - start) : 0);
   }
 }
 
@@ -316,10 +342,14 @@ export class Fields {
     const decoder = new Decoder(map);
     for (let n = decoder.map(); n > 0 && decoder.isOk; n--) {
       const isText = decoder.type == Type.TEXT;
-      const key = isText ? decoder.textSlice() : decoder.value();
+      const isFound = isText && decoder.isNext(name);
+      if (!isText) decoder.skip();
+      if (!isFound) {
+        decoder.skip();
+        continue;
+      }
       const value = decoder.value();
-      if (decoder.isOk && isText && key.length == String.UTF8.byteLength(name) && isSame(key, name))
-        return value.length == 1 && load<u8>(value.pointer) == 0xc0 ? null : value;
+      if (decoder.isOk) return value.length == 1 && load<u8>(value.pointer) == 0xc0 ? null : value;
     }
     if (!decoder.isOk) this.fail(decoder.error);
     return null;
@@ -416,18 +446,21 @@ export class Fields {
   }
 }
 
-function isSame(key: Slice, name: string): bool { return isText(key.pointer, key.length, name); }
-
 const EMPTY: ArrayBuffer = new ArrayBuffer(0);
 const NIL: ArrayBuffer = Uint8Array.wrap(String.UTF8.encode("\u0000")).map((_) => 0xc0).buffer;
 
+/** A buffer. What the allocator gives is zero, which the standard library does not know: it would make it so again. */
+export function zeroes(length: i32): ArrayBuffer { return changetype<ArrayBuffer>(__new(usize(length), idof<ArrayBuffer>())); }
+
 /** Writes one value after the other. Each function returns the encoder: `new Encoder().map(1).text("by").int(3)`. */
 export class Encoder {
-  private buffer: ArrayBuffer = new ArrayBuffer(48);
+  private buffer: ArrayBuffer = zeroes(48);
   private used: i32 = 0;
 
-  get length(): i32 { return this.used; }
-  get pointer(): usize { return changetype<usize>(this.buffer); }
+  // @ts-ignore: decorator
+  @inline get length(): i32 { return this.used; }
+  // @ts-ignore: decorator
+  @inline get pointer(): usize { return changetype<usize>(this.buffer); }
   /** What was written. */
   slice(): Slice { return new Slice(this.buffer, 0, this.used); }
   bytes(): Uint8Array { return this.slice().bytes(); }
@@ -435,7 +468,7 @@ export class Encoder {
   private room(more: i32): usize {
     const wanted = this.used + more;
     if (wanted > this.buffer.byteLength) {
-      const bigger = new ArrayBuffer(max(wanted, 2 * this.buffer.byteLength));
+      const bigger = zeroes(max(wanted, 2 * this.buffer.byteLength));
       memory.copy(changetype<usize>(bigger), changetype<usize>(this.buffer), this.used);
       this.buffer = bigger;
     }
@@ -475,11 +508,22 @@ export class Encoder {
   }
   float(value: f64): Encoder { return this.put(0xcb, reinterpret<u64>(value), 8); }
   text(value: string): Encoder {
+    if (value.length < 32 && this.ascii(value)) return this;
     const length = String.UTF8.byteLength(value);
     this.head(length, 0xa0, 32, 0xd9, 0xda);
     const at = this.room(length);
     String.UTF8.encodeUnsafe(changetype<usize>(value), value.length, at);
     return this;
+  }
+  /** Writes a short text if it is ASCII, as names are. */
+  private ascii(value: string): bool {
+    const units = changetype<usize>(value);
+    const length = value.length;
+    for (let i = 0; i < length; i++) if (load<u16>(units + (usize(i) << 1)) >= 128) return false;
+    const at = this.room(1 + length);
+    store<u8>(at, u8(0xa0 | length));
+    for (let i = 0; i < length; i++) store<u8>(at + 1 + i, load<u8>(units + (usize(i) << 1)));
+    return true;
   }
   blob(value: Uint8Array): Encoder { return this.binary(Slice.ofBytes(value)); }
   /** A binary. */

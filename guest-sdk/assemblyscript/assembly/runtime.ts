@@ -165,6 +165,19 @@ function listRemove(page: usize): void {
   store<u64>(page * PAGE, 0, 4);
 }
 
+/** Makes a slot zero. Its size is a multiple of 16; small ones are not worth a call of the host. */
+// @ts-ignore: decorator
+@inline function clear(pointer: usize, size: usize): void {
+  if (size > 128) {
+    memory.fill(pointer, 0, size);
+    return;
+  }
+  for (const end = pointer + size; pointer < end; pointer += 16) {
+    store<u64>(pointer, 0);
+    store<u64>(pointer, 0, 8);
+  }
+}
+
 function classOf(size: usize): u32 {
   if (size <= 128) return size ? u32((size - 1) / 16) : 0;
   let kind: u32 = 8;
@@ -181,9 +194,10 @@ function takeSlot(kind: u32): usize {
     listAdd(page);
   }
   const at = page * PAGE;
-  let slot: usize = 0;
-  while (load<u8>(at + (slot >> 3), 12) == 0xff) slot += 8;
-  while ((load<u8>(at + (slot >> 3), 12) >> u8(slot & 7)) & 1) slot++;
+  // The page has a free slot, so one of the 32 bytes of bits is not full.
+  let word: usize = 0;
+  while (load<u32>(at + word, 12) == <u32>-1) word += 4;
+  const slot = (word << 3) + usize(ctz<u32>(~load<u32>(at + word, 12)));
   store<u8>(at + (slot >> 3), load<u8>(at + (slot >> 3), 12) | (u8(1) << u8(slot & 7)), 12);
   const used = load<u16>(at, 2) + 1;
   store<u16>(at, used, 2);
@@ -237,7 +251,7 @@ function give(pointer: usize): void {
   }
   const size = sizeOf(kind);
   const slot = (pointer - at - HEADER) / size;
-  memory.fill(pointer, 0, size);
+  clear(pointer, size);
   allocated -= size;
   const bits = at + (slot >> 3);
   store<u8>(bits, load<u8>(bits, 12) & ~(u8(1) << u8(slot & 7)), 12);
@@ -370,9 +384,11 @@ function eachObject(page: usize, sweep: bool): usize {
     return pages;
   }
   const size = sizeOf(kind);
-  for (let slot: u32 = 0, count = slots(kind); slot < count; slot++) {
-    // The page may have become free meanwhile: then its bits are zero.
-    if ((load<u8>(at + (slot >> 3), 12) >> u8(slot & 7)) & 1) oneObject(at + HEADER + usize(slot) * size, sweep);
+  for (let word: usize = 0; word < 32; word += 4) {
+    // What is freed meanwhile has been visited; when the last one is, the page is free and its bits are zero.
+    for (let bits = load<u32>(at + word, 12); bits; bits &= bits - 1) {
+      oneObject(at + HEADER + ((word << 3) + usize(ctz<u32>(bits))) * size, sweep);
+    }
   }
   return 1;
 }
@@ -430,10 +446,13 @@ export function rest(): void {
   // Frames lie below one another; a KiB of zeroes says that there were no more.
   let low = __heap_base;
   let quiet = 0;
-  while (low > __data_end && quiet < 128) {
-    low -= 8;
-    if (load<u64>(low)) {
+  while (low >= __data_end + 32 && quiet < 32) {
+    low -= 32;
+    if (load<u64>(low) | load<u64>(low, 8) | load<u64>(low, 16) | load<u64>(low, 24)) {
       store<u64>(low, 0);
+      store<u64>(low, 0, 8);
+      store<u64>(low, 0, 16);
+      store<u64>(low, 0, 24);
       quiet = 0;
     } else quiet++;
   }

@@ -51,77 +51,59 @@ typedef struct head {
     bool negative, small;
 } head;
 
-static bool head_at(const uint8_t *at, const uint8_t *end, head *out) {
-    if (at >= end) return false;
+/** The heads of more than one byte, and those that say all by themselves. */
+static __attribute__((noinline)) bool long_head_at(const uint8_t *at, const uint8_t *end, head *out) {
     uint8_t first = *at;
     /* How many bytes hold the number. */
     unsigned width = 0;
     bool with_type = false;
     memset(out, 0, sizeof *out);
-    if (first <= 0x7f) {
+    switch (first) {
+    case 0xc0: out->type = EXUVIA_TYPE_NIL; break;
+    case 0xc2: case 0xc3:
+        out->type = EXUVIA_TYPE_BOOL;
+        out->number = first & 1;
+        break;
+    case 0xc4: case 0xc5: case 0xc6:
+        out->type = EXUVIA_TYPE_BINARY;
+        width = 1u << (first - 0xc4);
+        break;
+    case 0xc7: case 0xc8: case 0xc9:
+        out->type = EXUVIA_TYPE_EXTENSION;
+        width = 1u << (first - 0xc7);
+        with_type = true;
+        break;
+    case 0xca: case 0xcb:
+        out->type = EXUVIA_TYPE_FLOAT;
+        width = 4u << (first - 0xca);
+        out->small = first == 0xca;
+        break;
+    case 0xcc: case 0xcd: case 0xce: case 0xcf:
         out->type = EXUVIA_TYPE_INT;
-        out->number = first;
-    } else if (first <= 0x8f) {
-        out->type = EXUVIA_TYPE_MAP;
-        out->number = first & 15;
-    } else if (first <= 0x9f) {
-        out->type = EXUVIA_TYPE_ARRAY;
-        out->number = first & 15;
-    } else if (first <= 0xbf) {
+        width = 1u << (first - 0xcc);
+        break;
+    case 0xd0: case 0xd1: case 0xd2: case 0xd3:
+        out->type = EXUVIA_TYPE_INT;
+        width = 1u << (first - 0xd0);
+        break;
+    case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8:
+        out->type = EXUVIA_TYPE_EXTENSION;
+        out->number = (uint64_t)1 << (first - 0xd4);
+        with_type = true;
+        break;
+    case 0xd9: case 0xda: case 0xdb:
         out->type = EXUVIA_TYPE_TEXT;
-        out->number = first & 31;
-    } else if (first >= 0xe0) {
-        out->type = EXUVIA_TYPE_INT;
-        out->number = (uint64_t)(int64_t)(int8_t)first;
-        out->negative = true;
-    } else {
-        switch (first) {
-        case 0xc0: out->type = EXUVIA_TYPE_NIL; break;
-        case 0xc2: case 0xc3:
-            out->type = EXUVIA_TYPE_BOOL;
-            out->number = first & 1;
-            break;
-        case 0xc4: case 0xc5: case 0xc6:
-            out->type = EXUVIA_TYPE_BINARY;
-            width = 1u << (first - 0xc4);
-            break;
-        case 0xc7: case 0xc8: case 0xc9:
-            out->type = EXUVIA_TYPE_EXTENSION;
-            width = 1u << (first - 0xc7);
-            with_type = true;
-            break;
-        case 0xca: case 0xcb:
-            out->type = EXUVIA_TYPE_FLOAT;
-            width = 4u << (first - 0xca);
-            out->small = first == 0xca;
-            break;
-        case 0xcc: case 0xcd: case 0xce: case 0xcf:
-            out->type = EXUVIA_TYPE_INT;
-            width = 1u << (first - 0xcc);
-            break;
-        case 0xd0: case 0xd1: case 0xd2: case 0xd3:
-            out->type = EXUVIA_TYPE_INT;
-            width = 1u << (first - 0xd0);
-            break;
-        case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8:
-            out->type = EXUVIA_TYPE_EXTENSION;
-            out->number = (uint64_t)1 << (first - 0xd4);
-            with_type = true;
-            break;
-        case 0xd9: case 0xda: case 0xdb:
-            out->type = EXUVIA_TYPE_TEXT;
-            width = 1u << (first - 0xd9);
-            break;
-        case 0xdc: case 0xdd:
-            out->type = EXUVIA_TYPE_ARRAY;
-            width = 2u << (first - 0xdc);
-            break;
-        case 0xde: case 0xdf:
-            out->type = EXUVIA_TYPE_MAP;
-            width = 2u << (first - 0xde);
-            break;
-        default: return false; /* 0xc1 is never used. */
-        }
+        width = 1u << (first - 0xd9);
+        break;
+    case 0xdc: case 0xdd:
+        out->type = EXUVIA_TYPE_ARRAY;
+        width = 2u << (first - 0xdc);
+        break;
+    case 0xde: case 0xdf:
+        out->type = EXUVIA_TYPE_MAP;
+        width = 2u << (first - 0xde);
+        break;
+    default: return false; /* 0xc1 is never used. */
     }
     out->length = 1 + width + with_type;
     if ((size_t)(end - at) < out->length) return false;
@@ -132,6 +114,28 @@ static bool head_at(const uint8_t *at, const uint8_t *end, head *out) {
         out->negative = (int64_t)out->number < 0;
     }
     if (with_type) out->extension = (int8_t)at[out->length - 1];
+    return true;
+}
+
+/** Reads a head. Most are one byte, and are read where they are needed. */
+static inline bool head_at(const uint8_t *at, const uint8_t *end, head *out) {
+    if (at >= end) return false;
+    uint8_t first = *at;
+    if (first >= 0xc0 && first < 0xe0) return long_head_at(at, end, out);
+    out->length = 1;
+    out->extension = 0;
+    out->small = false;
+    out->negative = first >= 0xe0;
+    if (first <= 0x7f || first >= 0xe0) {
+        out->type = EXUVIA_TYPE_INT;
+        out->number = (uint64_t)(int64_t)(int8_t)first;
+    } else if (first <= 0x9f) {
+        out->type = first <= 0x8f ? EXUVIA_TYPE_MAP : EXUVIA_TYPE_ARRAY;
+        out->number = first & 15;
+    } else {
+        out->type = EXUVIA_TYPE_TEXT;
+        out->number = first & 31;
+    }
     return true;
 }
 
