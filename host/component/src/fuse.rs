@@ -19,6 +19,8 @@ use crate::module::Module;
 
 /// The part that the adapter is.
 const ADAPTER: usize = 0;
+/// The bytes that the modules of all instances may have together: a module may be instantiated often.
+const MOST_BYTES: usize = 128 << 20;
 /// What ends a process that calls a function of WASI which an actor does not have.
 const MISSING: &str = "an actor does not have this function of WASI: ";
 
@@ -89,11 +91,18 @@ impl<'a> Wiring<'a> {
             ..Part::default()
         }];
         let mut part_of = Vec::new();
+        let mut bytes = 0;
         for instance in &graph.instances {
             part_of.push(match instance {
                 CoreInstance::Module(module, _) => {
+                    let wasm = at(&graph.modules, *module)?;
+                    bytes += wasm.len();
+                    if bytes > MOST_BYTES {
+                        let what = format!("more than {MOST_BYTES} bytes of instances");
+                        return Err(ComponentError::Unsupported(what));
+                    }
                     parts.push(Part {
-                        module: Module::read(at(&graph.modules, *module)?)?,
+                        module: Module::read(wasm)?,
                         ..Part::default()
                     });
                     Some(parts.len() - 1)

@@ -127,6 +127,21 @@ fn imports_of_another_type_are_refused() {
     );
 }
 
+/// A small file that would be a very large module.
+#[test]
+fn a_module_that_is_instantiated_often_is_refused() {
+    let mut instances = String::from("(core instance (instantiate $padding))").repeat(900);
+    instances.insert_str(
+        0,
+        &format!(
+            r#"(core module $padding (@custom "x" "{}"))"#,
+            "x".repeat(200_000)
+        ),
+    );
+    let why = refused(CLOCK, &instances);
+    assert!(why.contains("bytes of instances"), "{why}");
+}
+
 #[test]
 fn two_memories_cannot_become_one() {
     let why = refused(
