@@ -260,6 +260,7 @@ impl<'a> Wiring<'a> {
                     let indices = Indices {
                         part: &self.parts[index],
                         constants: &self.constants,
+                        referenced: Vec::new(),
                     };
                     let number = indices.number(&global.init_expr);
                     let number = number.filter(|_| !global.ty.mutable);
@@ -504,6 +505,7 @@ impl<'a> Wiring<'a> {
         let indices = &mut Indices {
             part: &self.parts[part],
             constants: &[],
+            referenced: Vec::new(),
         };
         let mut types = |types: &[wasmparser::ValType]| -> Result<Vec<ValType>, ComponentError> {
             let types = types.iter().map(|one| indices.val_type(*one));
@@ -541,11 +543,13 @@ impl<'a> Wiring<'a> {
         let mut code = CodeSection::new();
         let mut data = DataSection::new();
         let mut names: Vec<(u32, String)> = Vec::new();
+        let mut referenced = Vec::new();
         let dead = self.dead_stack().unwrap_or_default();
         for part in &self.parts {
             let indices = &mut Indices {
                 part,
                 constants: &self.constants,
+                referenced: Vec::new(),
             };
             let module = &part.module;
             if let Some(section) = module.types.clone() {
@@ -574,6 +578,7 @@ impl<'a> Wiring<'a> {
                     add_data(indices, &mut data, segment?, dead)?;
                 }
             }
+            referenced.append(&mut indices.referenced);
             let imported = part.functions.len() - module.functions.len();
             names.extend(module.names.iter().filter_map(|(own, name)| {
                 let own = *own as usize;
@@ -595,6 +600,12 @@ impl<'a> Wiring<'a> {
             code.function(&self.body(signature, made, segment)?);
             names.push((self.first_made + index as u32, name.clone()));
         }
+        // A function that code refers to must be declared: what a module exported was, and is exported no more.
+        if !referenced.is_empty() {
+            referenced.sort_unstable();
+            referenced.dedup();
+            elements.declared(wasm_encoder::Elements::Functions(referenced.into()));
+        }
         let mut imports = ImportSection::new();
         for (index, (module, name, of)) in self.host.iter().enumerate() {
             imports.import(module, name, EntityType::Function(*of));
@@ -604,6 +615,7 @@ impl<'a> Wiring<'a> {
         let adapter = &mut Indices {
             part: &self.parts[ADAPTER],
             constants: &[],
+            referenced: Vec::new(),
         };
         memories.memory(adapter.memory_type(self.memory)?);
 
@@ -676,6 +688,7 @@ impl<'a> Wiring<'a> {
             let indices = Indices {
                 part: main,
                 constants: &self.constants,
+                referenced: Vec::new(),
             };
             match indices.number(&global.ok()?.init_expr) {
                 Some(Number::I32(value)) => Some(value),

@@ -180,7 +180,11 @@ impl<'a> Reader<'a> {
                         ComponentExternalKind::Type => {
                             self.types.push(*at(&self.types, export.index)?);
                         }
-                        _ => {}
+                        ComponentExternalKind::Module => {
+                            let module = *at(&self.graph.modules, export.index)?;
+                            self.graph.modules.push(module);
+                        }
+                        ComponentExternalKind::Component | ComponentExternalKind::Value => {}
                     }
                 }
             }
@@ -251,7 +255,9 @@ impl<'a> Reader<'a> {
                             .push(interface.map(|interface| (interface, name)));
                     }
                     ComponentExternalKind::Instance => self.instances.push(None),
-                    _ => {}
+                    // What it is cannot be known; an instance of it is an error.
+                    ComponentExternalKind::Module => self.graph.modules.push(&[]),
+                    ComponentExternalKind::Component | ComponentExternalKind::Value => {}
                 }
             }
             ComponentAlias::Outer { kind, .. } => {

@@ -31,6 +31,8 @@ pub(crate) struct Part<'a> {
 pub(crate) struct Indices<'a> {
     pub(crate) part: &'a Part<'a>,
     pub(crate) constants: &'a [Option<Number>],
+    /// The merged functions that are named by `ref.func`.
+    pub(crate) referenced: Vec<u32>,
 }
 
 impl Indices<'_> {
@@ -101,6 +103,16 @@ impl Reencode for Indices<'_> {
     }
     fn data_index(&mut self, index: u32) -> Result<u32, Error<ComponentError>> {
         Ok(self.part.data + index)
+    }
+    fn instruction<'b>(
+        &mut self,
+        operator: Operator<'b>,
+    ) -> Result<wasm_encoder::Instruction<'b>, Error<ComponentError>> {
+        if let Operator::RefFunc { function_index } = operator {
+            let function = self.function_index(function_index)?;
+            self.referenced.push(function);
+        }
+        wasm_encoder::reencode::utils::instruction(self, operator)
     }
     fn const_expr(
         &mut self,

@@ -46,13 +46,8 @@
 ;; A pollable is 1 for what is ready at once, and else the millisecond of the monotonic clock from which on it is
 ;; ready, modulo 2^30, times 2. So it is right for six days; a longer time is cut to that.
 
-(func $pollable (param $instant i64) (result i32)
-  (i32.and
-    (i32.shl
-      (i32.wrap_i64
-        (i64.div_u (i64.add (local.get $instant) (i64.const 999999)) (i64.const 1000000)))
-      (i32.const 1))
-    (i32.const 0x7ffffffe)))
+(func $pollable (param $milliseconds i64) (result i32)
+  (i32.and (i32.shl (i32.wrap_i64 (local.get $milliseconds)) (i32.const 1)) (i32.const 0x7ffffffe)))
 (func (export "wasi:clocks/monotonic-clock#subscribe-instant") (param $instant i64) (result i32)
   (local $now i64)
   (local.set $now (call $clock (i32.const 0)))
@@ -62,10 +57,14 @@
 (func $subscribe (export "wasi:clocks/monotonic-clock#subscribe-duration") (param $duration i64) (result i32)
   (local $pollable i32)
   (local.set $pollable
+    ;; Rounded up, and the present down: nothing is ready early.
     (call $pollable
-      (i64.add (call $clock (i32.const 0))
-        (select (local.get $duration) (i64.const 518400000000000)
-          (i64.lt_u (local.get $duration) (i64.const 518400000000000))))))
+      (i64.div_u
+        (i64.add
+          (i64.add (call $clock (i32.const 0)) (i64.const 999999))
+          (select (local.get $duration) (i64.const 518400000000000)
+            (i64.lt_u (local.get $duration) (i64.const 518400000000000))))
+        (i64.const 1000000))))
   ;; 0 is no handle.
   (select (local.get $pollable) (i32.const 2) (local.get $pollable)))
 
@@ -78,7 +77,8 @@
   (local.set $left
     (i32.shr_s
       (i32.shl
-        (i32.sub (local.get $pollable) (call $pollable (call $clock (i32.const 0))))
+        (i32.sub (local.get $pollable)
+          (call $pollable (i64.div_u (call $clock (i32.const 0)) (i64.const 1000000))))
         (i32.const 1))
       (i32.const 2)))
   (select (local.get $left) (i32.const 0) (i32.gt_s (local.get $left) (i32.const 0))))
@@ -214,7 +214,7 @@
   (drop (call $args_sizes_get (call $out) (i32.add (call $out) (i32.const 4))))
   (local.set $count (i32.load (call $out)))
   (local.set $texts
-    (call $alloc
+    (call $keep
       (i32.add (i32.shl (local.get $count) (i32.const 2)) (i32.load offset=4 (call $out)))
       (i32.const 4)))
   (drop (call $args_get (local.get $texts) (i32.add (local.get $texts) (i32.shl (local.get $count) (i32.const 2)))))
@@ -237,7 +237,7 @@
   (drop (call $environ_sizes_get (call $out) (i32.add (call $out) (i32.const 4))))
   (local.set $count (i32.load (call $out)))
   (local.set $texts
-    (call $alloc
+    (call $keep
       (i32.add (i32.shl (local.get $count) (i32.const 2)) (i32.load offset=4 (call $out)))
       (i32.const 4)))
   (drop (call $environ_get (local.get $texts) (i32.add (local.get $texts) (i32.shl (local.get $count) (i32.const 2)))))

@@ -127,6 +127,47 @@ fn imports_of_another_type_are_refused() {
     );
 }
 
+/// What a module exports, and nothing else declares, may be named by its code.
+#[test]
+fn a_reference_to_what_was_exported_is_declared() {
+    let wasm = counter(
+        "(global $started (mut i32) (i32.const 0))",
+        r#"(global $started (mut i32) (i32.const 0))
+           (func $helper (export "helper"))
+           (func (export "other") (drop (ref.func $helper)))"#,
+    );
+    Validator::new().validate_all(&wasm.unwrap()).unwrap();
+}
+
+/// Each caller gets its lists from its own `realloc`.
+#[test]
+fn callers_may_have_different_reallocs() {
+    let random = r#"(import "wasi:random/random@0.2.3" (instance $random
+             (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))"#;
+    let with_two = COUNTER
+        .replace(CLOCK, random)
+        .replace(
+            r#"(core instance $host (export "log" (func $log)))"#,
+            r#"(core module $second
+                 (import "library" "memory" (memory 1))
+                 (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 32768)))
+               (core instance $second (instantiate $second (with "library" (instance $library))))
+               (core func $bytes (canon lower (func $random "get-random-bytes")
+                 (memory (core memory $library "memory")) (realloc (core func $second "realloc"))))
+               (core instance $host (export "log" (func $log)) (export "bytes" (func $bytes)))"#,
+        )
+        .replace(
+            r#"(import "host" "log" (func $log (param i32 i32 i32)))"#,
+            r#"(import "host" "log" (func $log (param i32 i32 i32)))
+               (import "host" "bytes" (func $bytes (param i64 i32)))
+               (func (export "fetch") (call $bytes (i64.const 8) (i32.const 128)))"#,
+        );
+    let wasm = fuse(&wat::parse_str(&with_two).unwrap()).unwrap();
+    Validator::new().validate_all(&wasm).unwrap();
+    // Twice the same bytes: nothing depends on the order of a table in memory.
+    assert_eq!(wasm, fuse(&wat::parse_str(&with_two).unwrap()).unwrap());
+}
+
 /// A small file that would be a very large module.
 #[test]
 fn a_module_that_is_instantiated_often_is_refused() {
