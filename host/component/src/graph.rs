@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use wasmparser::{
     CanonicalFunction, CanonicalOption, Chunk, ComponentAlias, ComponentExternalKind,
-    ComponentInstance, ComponentTypeRef, ExternalKind, Instance, Parser, Payload, Validator,
+    ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef, ExternalKind, Instance, Parser,
+    Payload, Validator,
 };
 
 use crate::ComponentError;
@@ -260,9 +261,18 @@ impl<'a> Reader<'a> {
                     ComponentExternalKind::Component | ComponentExternalKind::Value => {}
                 }
             }
-            ComponentAlias::Outer { kind, .. } => {
-                if kind == wasmparser::ComponentOuterAliasKind::Type {
-                    self.types.push(None);
+            // From this component itself, as there is none around it.
+            ComponentAlias::Outer { kind, index, .. } => {
+                let index = index as usize;
+                match kind {
+                    ComponentOuterAliasKind::Type => {
+                        self.types.push(self.types.get(index).copied().flatten());
+                    }
+                    ComponentOuterAliasKind::CoreModule => {
+                        let modules = &mut self.graph.modules;
+                        modules.push(modules.get(index).copied().unwrap_or_default());
+                    }
+                    ComponentOuterAliasKind::CoreType | ComponentOuterAliasKind::Component => {}
                 }
             }
         }

@@ -91,7 +91,9 @@ impl<'a> Module<'a> {
         for subsection in names {
             match subsection {
                 Ok(Name::Function(map)) => {
-                    let names = map.into_iter().flatten();
+                    // One for each function, whatever the section says.
+                    let most = self.imports.len() + self.functions.len();
+                    let names = map.into_iter().flatten().take(most);
                     self.names.extend(names.map(|one| (one.index, one.name)));
                 }
                 Ok(Name::Global(map)) => {
@@ -102,6 +104,23 @@ impl<'a> Module<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// How many things it defines, imports or names.
+    pub(crate) fn items(&self) -> usize {
+        let sections = [
+            self.tables.as_ref().map(|section| section.count()),
+            self.tags.as_ref().map(|section| section.count()),
+            self.globals.as_ref().map(|section| section.count()),
+            self.elements.as_ref().map(|section| section.count()),
+            self.data.as_ref().map(|section| section.count()),
+        ];
+        let counted: usize = sections.iter().flatten().map(|count| *count as usize).sum();
+        counted
+            + self.signatures.len()
+            + self.imports.len()
+            + self.functions.len()
+            + self.exports.len()
     }
 
     /// The signature of a function that it imports or defines.

@@ -218,7 +218,17 @@ pub(crate) fn lint() -> Result<()> {
             clippy(&["--all-targets"])?;
         }
     }
-    Ok(())
+    shell::run(shell::cargo(&root.join(guests::COMPONENT)).args([
+        "clippy",
+        "--target-dir",
+        "target",
+        "--release",
+        "--target",
+        setup::WASI,
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 pub(crate) fn docs() -> Result<()> {
@@ -248,7 +258,7 @@ pub(crate) fn ci() -> Result<()> {
 /// Returns the folders of the host workspace and of the guest workspaces.
 fn all_folders() -> Result<Vec<std::path::PathBuf>> {
     let root = shell::root();
-    let mut folders = vec![root.clone()];
+    let mut folders = vec![root.clone(), root.join(guests::COMPONENT)];
     folders.extend(
         guests::workspaces(&root)?
             .into_iter()

@@ -16,6 +16,8 @@ use crate::shell;
 /// several versions.
 pub(crate) const SDK: &str = "guest-sdk/rust";
 const APART: [&str; 2] = ["--exclude", "exuvia-conformance-guest"];
+/// A guest that only a test of components builds, for WASI: see its folder's `build.sh`.
+pub(crate) const COMPONENT: &str = "guest-sdk/component/conformance/rust";
 /// Folders with guests: one package or workspace each, or a package in each subfolder.
 const FOLDERS: &[&str] = &[SDK, "modules", "examples", "host/bench/guest"];
 

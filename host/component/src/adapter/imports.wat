@@ -5,18 +5,20 @@
 ;; `save`, `load` and `exuvia_schema` are the exports of the module. Imports from `component` are what the component
 ;; brings: its memory, the `realloc` that is current, its exports (lifted) and what is to be called after each.
 ;;
-;; There is no memory of its own: what has to be in memory is in an area of 256 bytes, which is allocated once.
+;; There is no memory of its own: what has to be in memory is in an area, a page by which the memory grows once.
 ;;
 ;;   0  a header of 48 bytes          48  the pid of a parameter
 ;;  64  a pid, a reference or a       88  options of `spawn`
 ;;      number that a call writes    128  an exit reason or a line, up to 128 bytes
 ;;
-;; A handle is a small number, and nothing is kept for it: stdin, stdout and stderr are 1, 1 and 2, a pollable is the
-;; time at which it is ready.
+;; Handles: stdin, stdout and stderr are 1, 1 and 2, a pollable that is ready is 1, a descriptor is the number of its file.
+;; Others are the addresses of blocks of 24 bytes.
 ;; This file has the imports, and what all others use.
 
 ;; ---- what the component brings ----
 (import "component" "memory" (memory 0))
+;; The most bytes that its memory may have by its own type.
+(import "component" "maximum" (func $maximum (result i64)))
 (import "component" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
 (import "component" "schema" (func $schema (result i32)))
 (import "component" "schema#post" (func $schema_post (param i32)))
@@ -110,12 +112,15 @@
 ;; Which `realloc` is current: lists that a call returns are allocated by the caller's.
 (global $current (export "current") (mut i32) (i32.const 0))
 (global $area_at (mut i32) (i32.const 0))
-;; The length of the longest payload that was allocated.
+;; The length of the longest payload that was allocated, and whether such payloads are seen to be freed.
 (global $most (mut i32) (i32.const 0))
+(global $is_freed (mut i32) (i32.const 1))
 (global $exuvia_abi (export "exuvia_abi") i32 (i32.const 1))
 
 (data $too_large "dropped a message: the process has no memory for it")
 (data $refused "the receiver has no memory for a request of this size")
+(data $long_reply "the reply is larger than the process may send")
+(data $failed "an operation on a file failed")
 
 (func $alloc (param $size i32) (param $align i32) (result i32)
   (call $realloc (i32.const 0) (i32.const 0) (local.get $align) (local.get $size)))
@@ -129,10 +134,52 @@
   (global.set $current (local.get $caller))
   (local.get $kept))
 
+;; A page of its own, so that no allocator is asked, which may be what starts right now.
 (func $area (result i32)
+  (local $page i32)
   (if (i32.eqz (global.get $area_at))
-    (then (global.set $area_at (call $keep (i32.const 256) (i32.const 8)))))
+    (then
+      (local.set $page (memory.grow (i32.const 1)))
+      (global.set $area_at
+        (if (result i32) (i32.eq (local.get $page) (i32.const -1))
+          (then (call $keep (i32.const 65536) (i32.const 8)))
+          (else (i32.shl (local.get $page) (i32.const 16)))))))
   (global.get $area_at))
+
+;; The rest of the page, for what has no length before it is read. It is made zero after use.
+(func $scratch (result i32)
+  (i32.add (call $area) (i32.const 4096)))
+;; Moves what is there to memory of just that length, which a caller may free.
+(func $from_scratch (param $bytes i32) (param $align i32) (result i32)
+  (local $copy i32)
+  (local.set $copy (call $alloc (local.get $bytes) (local.get $align)))
+  (memory.copy (local.get $copy) (call $scratch) (local.get $bytes))
+  (memory.fill (call $scratch) (i32.const 0) (local.get $bytes))
+  (local.get $copy))
+(func $scratch_for (param $bytes i32) (result i32)
+  ;; More than that is allocated, and stays.
+  (if (i32.gt_u (local.get $bytes) (i32.const 61440))
+    (then (return (call $keep (local.get $bytes) (i32.const 8)))))
+  (call $scratch))
+
+;; A small block of the adapter's own: one that was given back, or a new one. The second word is the next free one.
+(global $free_blocks (mut i32) (i32.const 0))
+(func $take_block (result i32)
+  (local $block i32)
+  (local.set $block (global.get $free_blocks))
+  (if (i32.eqz (local.get $block))
+    (then (return (call $keep (i32.const 24) (i32.const 8)))))
+  (global.set $free_blocks (i32.load offset=4 (local.get $block)))
+  (local.get $block))
+(func $give_block (param $block i32)
+  (i32.store offset=4 (local.get $block) (global.get $free_blocks))
+  (global.set $free_blocks (local.get $block)))
+
+(func $copied (param $text i32) (param $length i32) (result i32)
+  (local $copy i32)
+  (local.set $copy (call $alloc (local.get $length) (i32.const 1)))
+  (memory.copy (local.get $copy) (local.get $text) (local.get $length))
+  (local.get $copy))
 
 ;; Writes a pid into the area.
 (func $pid (param $node i64) (param $process i64) (result i32)
@@ -146,8 +193,10 @@
 (func $out (result i32)
   (i32.add (call $area) (i32.const 64)))
 
-;; A code as the case of `error`.
+;; A code as the case of `error`; one of a later host as the last of them.
 (func $error (param $code i32) (result i32)
+  (if (i32.lt_s (local.get $code) (i32.const -15))
+    (then (return (i32.const 14))))
   (i32.sub (i32.const -1) (local.get $code)))
 
 ;; Writes a `result<_, error>`.
@@ -174,15 +223,34 @@
   (i32.store offset=4 (local.get $result) (local.get $length)))
 
 ;; Whether there may be no memory for a payload: the component ends where it cannot allocate, and nobody is to end it by
-;; a message. Short ones are taken in any case, and what was allocated before is free again.
+;; a message. Short ones are taken in any case; so is what was allocated before, as long as that is seen to be freed. What
+;; an allocator needs beside the payload is an eighth and two pages.
 (func $has_no_room (param $length i32) (result i32)
+  (local $limit i64)
   (if (i32.or
         (i32.le_u (local.get $length) (i32.const 65536))
-        (i32.le_u (local.get $length) (global.get $most)))
+        (i32.and (i32.le_u (local.get $length) (global.get $most)) (global.get $is_freed)))
     (then (return (i32.const 0))))
-  (if (i64.gt_u
-        (i64.add (i64.extend_i32_u (local.get $length)) (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))
-        (call $info (i32.const 7)))
-    (then (return (i32.const 1))))
-  (global.set $most (local.get $length))
-  (i32.const 0))
+  (local.set $limit (call $info (i32.const 7)))
+  (if (i64.gt_u (local.get $limit) (call $maximum))
+    (then (local.set $limit (call $maximum))))
+  (i64.gt_u
+    (i64.add
+      (i64.add
+        (i64.extend_i32_u (local.get $length))
+        (i64.shr_u (i64.extend_i32_u (local.get $length)) (i64.const 3)))
+      (i64.add (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)) (i64.const 131072)))
+    (local.get $limit)))
+
+;; Memory for a payload for which there is room.
+(func $payload (param $length i32) (result i32)
+  (local $pages i32) (local $data i32)
+  (local.set $pages (memory.size))
+  (local.set $data (call $alloc (local.get $length) (i32.const 1)))
+  (if (i32.gt_u (local.get $length) (i32.const 65536))
+    (then
+      (if (i32.le_u (local.get $length) (global.get $most))
+        ;; It would have been where the one before was, had that been freed.
+        (then (if (i32.ne (memory.size) (local.get $pages)) (then (global.set $is_freed (i32.const 0)))))
+        (else (global.set $most (local.get $length))))))
+  (local.get $data))

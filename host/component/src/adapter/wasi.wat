@@ -25,6 +25,9 @@
     (br_if $next (local.get $length))))
 (func $random_list (param $count i64) (param $result i32)
   (local $data i32)
+  ;; More than a memory holds.
+  (if (i64.gt_u (local.get $count) (i64.const 0xffffffff))
+    (then (unreachable)))
   (local.set $data (call $alloc (i32.wrap_i64 (local.get $count)) (i32.const 1)))
   (call $write_random (local.get $data) (i32.wrap_i64 (local.get $count)))
   (call $list (local.get $result) (local.get $data) (i32.wrap_i64 (local.get $count))))
@@ -43,45 +46,41 @@
   (call $write_random (local.get $result) (i32.const 16)))
 
 ;; ---- wasi:io ----
-;; A pollable is 1 for what is ready at once, and else the millisecond of the monotonic clock from which on it is
-;; ready, modulo 2^30, times 2. So it is right for six days; a longer time is cut to that.
+;; A pollable is 1 for what is ready at once, and else a block with the time at which it is ready, in nanoseconds of the
+;; monotonic clock, at 8.
 
-(func $pollable (param $milliseconds i64) (result i32)
-  (i32.and (i32.shl (i32.wrap_i64 (local.get $milliseconds)) (i32.const 1)) (i32.const 0x7ffffffe)))
-(func (export "wasi:clocks/monotonic-clock#subscribe-instant") (param $instant i64) (result i32)
-  (local $now i64)
-  (local.set $now (call $clock (i32.const 0)))
-  (if (i64.le_u (local.get $instant) (local.get $now))
-    (then (return (i32.const 1))))
-  (call $subscribe (i64.sub (local.get $instant) (local.get $now))))
-(func $subscribe (export "wasi:clocks/monotonic-clock#subscribe-duration") (param $duration i64) (result i32)
+(func $subscribe (export "wasi:clocks/monotonic-clock#subscribe-instant") (param $instant i64) (result i32)
   (local $pollable i32)
-  (local.set $pollable
-    ;; Rounded up, and the present down: nothing is ready early.
-    (call $pollable
-      (i64.div_u
-        (i64.add
-          (i64.add (call $clock (i32.const 0)) (i64.const 999999))
-          (select (local.get $duration) (i64.const 518400000000000)
-            (i64.lt_u (local.get $duration) (i64.const 518400000000000))))
-        (i64.const 1000000))))
-  ;; 0 is no handle.
-  (select (local.get $pollable) (i32.const 2) (local.get $pollable)))
+  (if (i64.le_u (local.get $instant) (call $clock (i32.const 0)))
+    (then (return (i32.const 1))))
+  (local.set $pollable (call $take_block))
+  (i64.store offset=8 (local.get $pollable) (local.get $instant))
+  (local.get $pollable))
+(func (export "wasi:clocks/monotonic-clock#subscribe-duration") (param $duration i64) (result i32)
+  (local $instant i64)
+  ;; No wait at all: a sleep would end a transaction.
+  (if (i64.eqz (local.get $duration))
+    (then (return (i32.const 1))))
+  (local.set $instant (i64.add (call $clock (i32.const 0)) (local.get $duration)))
+  (call $subscribe
+    (select (local.get $instant) (i64.const -1) (i64.ge_u (local.get $instant) (local.get $duration)))))
+(func (export "wasi:io/poll#[resource-drop]pollable") (param $pollable i32)
+  (if (i32.ne (local.get $pollable) (i32.const 1))
+    (then (call $give_block (local.get $pollable)))))
 
-;; The milliseconds until a pollable is ready, at least 0.
+;; The milliseconds until a pollable is ready, rounded up: nothing is ready early. At most a day, as waits are repeated.
 (func $left (param $pollable i32) (result i32)
-  (local $left i32)
-  (if (i32.and (local.get $pollable) (i32.const 1))
+  (local $left i64)
+  (if (i32.eq (local.get $pollable) (i32.const 1))
     (then (return (i32.const 0))))
-  ;; The difference of two numbers of 31 bits, with its sign.
-  (local.set $left
-    (i32.shr_s
-      (i32.shl
-        (i32.sub (local.get $pollable)
-          (call $pollable (i64.div_u (call $clock (i32.const 0)) (i64.const 1000000))))
-        (i32.const 1))
-      (i32.const 2)))
-  (select (local.get $left) (i32.const 0) (i32.gt_s (local.get $left) (i32.const 0))))
+  (local.set $left (call $clock (i32.const 0)))
+  (if (i64.ge_u (local.get $left) (i64.load offset=8 (local.get $pollable)))
+    (then (return (i32.const 0))))
+  (local.set $left (i64.sub (i64.load offset=8 (local.get $pollable)) (local.get $left)))
+  (if (i64.gt_u (local.get $left) (i64.const 86400000000000))
+    (then (return (i32.const 86400000))))
+  (local.set $left (i64.div_u (i64.add (local.get $left) (i64.const 999999)) (i64.const 1000000)))
+  (i32.wrap_i64 (local.get $left)))
 
 (func (export "wasi:io/poll#[method]pollable.ready") (param $pollable i32) (result i32)
   (i32.eqz (call $left (local.get $pollable))))
@@ -96,31 +95,42 @@
           (then (unreachable)))
         (br $again)))))
 
+(func $pollable_at (param $pollables i32) (param $at i32) (result i32)
+  (i32.load (i32.add (local.get $pollables) (i32.shl (local.get $at) (i32.const 2)))))
 (func (export "wasi:io/poll#poll") (param $pollables i32) (param $count i32) (param $result i32)
   (local $ready i32) (local $found i32) (local $at i32) (local $left i32) (local $least i32)
-  (local.set $ready (call $alloc (i32.shl (local.get $count) (i32.const 2)) (i32.const 4)))
+  ;; The interface says that this is an error of the caller's.
+  (if (i32.eqz (local.get $count))
+    (then (unreachable)))
   (loop $again
     (local.set $at (i32.const 0))
-    (local.set $least (i32.const 0x7fffffff))
-    (block $all
-      (loop $next
-        (br_if $all (i32.ge_u (local.get $at) (local.get $count)))
-        (local.set $left
-          (call $left (i32.load (i32.add (local.get $pollables) (i32.shl (local.get $at) (i32.const 2))))))
-        (if (i32.eqz (local.get $left))
-          (then
-            (i32.store (i32.add (local.get $ready) (i32.shl (local.get $found) (i32.const 2))) (local.get $at))
-            (local.set $found (i32.add (local.get $found) (i32.const 1)))))
-        (local.set $least
-          (select (local.get $left) (local.get $least) (i32.lt_u (local.get $left) (local.get $least))))
-        (local.set $at (i32.add (local.get $at) (i32.const 1)))
-        (br $next)))
+    (local.set $found (i32.const 0))
+    (local.set $least (i32.const 86400000))
+    (loop $next
+      (local.set $left (call $left (call $pollable_at (local.get $pollables) (local.get $at))))
+      (if (i32.eqz (local.get $left))
+        (then (local.set $found (i32.add (local.get $found) (i32.const 1)))))
+      (local.set $least
+        (select (local.get $left) (local.get $least) (i32.lt_u (local.get $left) (local.get $least))))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $at) (local.get $count))))
     (if (i32.eqz (local.get $found))
       (then
         (if (call $sleep (i64.extend_i32_u (local.get $least)))
           (then (unreachable)))
         (br $again))))
-  (call $list (local.get $result) (local.get $ready) (local.get $found)))
+  ;; As many as were found have room; another may have become ready since.
+  (local.set $ready (call $alloc (i32.shl (local.get $found) (i32.const 2)) (i32.const 4)))
+  (call $list (local.get $result) (local.get $ready) (local.get $found))
+  (local.set $at (i32.const 0))
+  (loop $next
+    (if (i32.eqz (call $left (call $pollable_at (local.get $pollables) (local.get $at))))
+      (then
+        (i32.store (local.get $ready) (local.get $at))
+        (local.set $ready (i32.add (local.get $ready) (i32.const 4)))
+        (local.set $found (i32.sub (local.get $found) (i32.const 1)))))
+    (local.set $at (i32.add (local.get $at) (i32.const 1)))
+    (br_if $next (i32.and (i32.lt_u (local.get $at) (local.get $count)) (i32.ne (local.get $found) (i32.const 0))))))
 
 ;; A stream of output: 1 is stdout, 2 stderr, each of which takes whatever is printed, and others are of files.
 (func $print (param $stream i32) (param $data i32) (param $length i32) (param $result i32)
@@ -183,6 +193,9 @@
   (call $proc_exit (local.get $failed))
   (unreachable))
 (func (export "wasi:cli/exit#exit-with-code") (param $status i32)
+  ;; More than the status of preview 1 may be.
+  (if (i32.ge_u (local.get $status) (i32.const 126))
+    (then (call $exit (i32.add (i32.const 256) (i32.and (local.get $status) (i32.const 255))) (i32.const 0) (i32.const 0))))
   (call $proc_exit (local.get $status))
   (unreachable))
 (func (export "wasi:cli/environment#initial-cwd") (param $result i32)
@@ -201,22 +214,13 @@
         (br $next))))
   (i32.sub (local.get $at) (local.get $text)))
 
-(func $copied (param $text i32) (param $length i32) (result i32)
-  (local $copy i32)
-  (if (i32.eqz (local.get $length))
-    (then (return (i32.const 1))))
-  (local.set $copy (call $alloc (local.get $length) (i32.const 1)))
-  (memory.copy (local.get $copy) (local.get $text) (local.get $length))
-  (local.get $copy))
-
 (func (export "wasi:cli/environment#get-arguments") (param $result i32)
   (local $count i32) (local $texts i32) (local $strings i32) (local $at i32) (local $text i32) (local $length i32)
+  (local $bytes i32)
   (drop (call $args_sizes_get (call $out) (i32.add (call $out) (i32.const 4))))
   (local.set $count (i32.load (call $out)))
-  (local.set $texts
-    (call $keep
-      (i32.add (i32.shl (local.get $count) (i32.const 2)) (i32.load offset=4 (call $out)))
-      (i32.const 4)))
+  (local.set $bytes (i32.add (i32.shl (local.get $count) (i32.const 2)) (i32.load offset=4 (call $out))))
+  (local.set $texts (call $scratch_for (local.get $bytes)))
   (drop (call $args_get (local.get $texts) (i32.add (local.get $texts) (i32.shl (local.get $count) (i32.const 2)))))
   ;; Each string has an allocation of its own, as the caller frees it; so has the list.
   (local.set $strings (call $alloc (i32.shl (local.get $count) (i32.const 3)) (i32.const 4)))
@@ -229,17 +233,16 @@
         (call $copied (local.get $text) (local.get $length)) (local.get $length))
       (local.set $at (i32.add (local.get $at) (i32.const 1)))
       (br $next)))
+  (memory.fill (local.get $texts) (i32.const 0) (local.get $bytes))
   (call $list (local.get $result) (local.get $strings) (local.get $count)))
 
 (func (export "wasi:cli/environment#get-environment") (param $result i32)
   (local $count i32) (local $texts i32) (local $pairs i32) (local $at i32) (local $text i32) (local $length i32)
-  (local $pair i32)
+  (local $pair i32) (local $bytes i32)
   (drop (call $environ_sizes_get (call $out) (i32.add (call $out) (i32.const 4))))
   (local.set $count (i32.load (call $out)))
-  (local.set $texts
-    (call $keep
-      (i32.add (i32.shl (local.get $count) (i32.const 2)) (i32.load offset=4 (call $out)))
-      (i32.const 4)))
+  (local.set $bytes (i32.add (i32.shl (local.get $count) (i32.const 2)) (i32.load offset=4 (call $out))))
+  (local.set $texts (call $scratch_for (local.get $bytes)))
   (drop (call $environ_get (local.get $texts) (i32.add (local.get $texts) (i32.shl (local.get $count) (i32.const 2)))))
   (local.set $pairs (call $alloc (i32.shl (local.get $count) (i32.const 4)) (i32.const 4)))
   (block $all
@@ -256,6 +259,7 @@
         (call $copied (local.get $text) (local.get $length)) (local.get $length))
       (local.set $at (i32.add (local.get $at) (i32.const 1)))
       (br $next)))
+  (memory.fill (local.get $texts) (i32.const 0) (local.get $bytes))
   (call $list (local.get $result) (local.get $pairs) (local.get $count)))
 
 ;; ---- wasi:sockets: there are none ----

@@ -1,5 +1,7 @@
 //! Components beside the guest of the suite: the counter that is written by hand, and one in JavaScript that asks it.
 
+mod adapted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
