@@ -26,7 +26,7 @@ use crate::problem::{Problem, reason_too_large};
 use crate::process::{
     Description, Inspection, Killed, ProcessPage, Restarted, SupervisionTree, Suspended,
 };
-use crate::release::{DeployOptions, ReleaseList, Swap, Upload};
+use crate::release::{DeployOptions, Pinned, ReleaseList, RollbackOptions, Swap, Upload};
 use crate::socket_path;
 use crate::top::{Sort, Top};
 
@@ -208,8 +208,11 @@ impl Client {
         options: DeployOptions,
     ) -> Result<Answer<Swap>, ClientError> {
         let form = multipart::form(modules)?;
-        let loops = options.loops.name();
-        let path = format!("/v1/releases?fresh={}&loops={loops}", options.fresh);
+        let (loops, message) = (options.loops.name(), percent_encoded(&options.message));
+        let path = format!(
+            "/v1/releases?fresh={}&loops={loops}&message={message}",
+            options.fresh
+        );
         let body = Body {
             content_type: form.content_type,
             bytes: form.body,
@@ -217,9 +220,33 @@ impl Client {
         self.post(&path, body).await
     }
 
-    /// Rolls back to the previous release.
-    pub async fn rollback(&self) -> Result<Answer<Swap>, ClientError> {
-        self.ask(Method::POST, "/v1/releases/rollback", None).await
+    /// Rolls back to the previous release, or to one that is named.
+    pub async fn rollback(&self, options: RollbackOptions) -> Result<Answer<Swap>, ClientError> {
+        let (loops, message) = (options.loops.name(), percent_encoded(&options.message));
+        let to = options.to.map(|to| format!("&to={to}")).unwrap_or_default();
+        let path = format!(
+            "/v1/releases/rollback?fresh={}&loops={loops}&message={message}{to}",
+            options.fresh
+        );
+        self.ask(Method::POST, &path, None).await
+    }
+
+    /// Pins a release, or no longer.
+    pub async fn pin(&self, release: u64, on: bool) -> Result<Answer<Pinned>, ClientError> {
+        let method = match on {
+            true => Method::PUT,
+            false => Method::DELETE,
+        };
+        self.ask(method, &format!("/v1/releases/{release}/pin"), None)
+            .await
+    }
+
+    /// Returns the bytes of a module of a release.
+    pub async fn module_of(&self, release: u64, module: &str) -> Result<Vec<u8>, ClientError> {
+        let module = percent_encoded(module);
+        let path = format!("/v1/releases/{release}/modules/{module}");
+        let response = self.open(&path, None).await?;
+        Ok(collect(response).await?.to_vec())
     }
 
     /// Streams the events of the node from now on. The stream survives a broken connection.

@@ -49,7 +49,10 @@ pub use process::{
     ProcessPage, Restarted, SupervisionTree, Suspended, Table, WaitingMessage,
 };
 pub use query::{KillQuery, ProcessesQuery, TopQuery, TraceQuery, TreeQuery};
-pub use release::{DeployOptions, Loops, Release, ReleaseList, ReleaseModule, Swap, Upload};
+pub use release::{
+    DeployOptions, Logged, Loops, Outcome, Pinned, Release, ReleaseList, ReleaseModule,
+    ReleaseOrigin, RollbackOptions, Swap, Upload,
+};
 pub use socket_path::{MAX_SOCKET_PATH_BYTES, check_path};
 pub use time::now;
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};

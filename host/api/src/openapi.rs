@@ -118,6 +118,10 @@ impl Table {
         self.route("post", path, id, summary)
     }
 
+    fn put(&mut self, path: &'static str, id: &'static str, summary: &'static str) -> Route<'_> {
+        self.route("put", path, id, summary)
+    }
+
     fn delete(&mut self, path: &'static str, id: &'static str, summary: &'static str) -> Route<'_> {
         self.route("delete", path, id, summary)
     }

@@ -44,7 +44,7 @@ pub mod code {
         NO_PROCESS = "no_process", 404, "There is no such process";
         /// The current release has no such module.
         NO_MODULE = "no_module", 404, "There is no such module";
-        /// The release is neither current nor can it be rolled back to.
+        /// The release is neither current nor in the release store.
         NO_RELEASE = "no_release", 404, "There is no such release";
         /// The process did not accept the message.
         NOT_SENT = "not_sent", 409, "The process did not accept the message";
@@ -68,6 +68,12 @@ pub mod code {
         CONFLICT = "conflict", 409, "Another swap was committed first";
         /// There is no release to roll back to.
         NO_EARLIER_RELEASE = "no_earlier_release", 409, "There is no earlier release";
+        /// The node keeps no releases.
+        NO_STORE = "no_store", 409, "The node has no release store";
+        /// As many releases are pinned as may be.
+        TOO_MANY_PINS = "too_many_pins", 409, "Too many releases are pinned";
+        /// The release store cannot be read or written.
+        STORE = "store", 500, "The release store cannot be used";
         /// The app is not up.
         NOT_READY = "not_ready", 503, "The app is not up";
         /// The node is stopping.

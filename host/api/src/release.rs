@@ -40,7 +40,7 @@ impl Loops {
 }
 
 /// The options of a swap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeployOptions {
     /// Whether state that can be neither reused nor migrated is discarded; by default the swap
@@ -51,6 +51,27 @@ pub struct DeployOptions {
     #[serde(default)]
     #[schemars(extend("default" = Loops::default().name()))]
     pub loops: Loops,
+    /// What the log of releases says of it; of a rollback to a release that is still loaded, nothing.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// The options of a rollback.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackOptions {
+    /// The release whose modules are deployed once more; by default those before the current release are restored.
+    pub to: Option<u64>,
+    /// As of a deployment, for a release that was committed before the start of the node or that is named.
+    #[serde(default)]
+    pub fresh: bool,
+    /// As of a deployment, likewise.
+    #[serde(default)]
+    #[schemars(extend("default" = Loops::default().name()))]
+    pub loops: Loops,
+    /// As of a deployment, likewise.
+    #[serde(default)]
+    pub message: String,
 }
 
 /// A completed swap.
@@ -78,6 +99,72 @@ pub struct Release {
     pub origin: u64,
     /// The versions, by name of the module.
     pub modules: Vec<ReleaseModule>,
+    /// What the release store has of it; `null`: the node has no store, or could not write it so far.
+    pub logged: Option<Logged>,
+}
+
+/// What the release store has of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Logged {
+    /// When it was committed, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What it came from.
+    pub from: ReleaseOrigin,
+    /// Who deployed it: `uid` and the number of the system's user; empty: the node.
+    pub author: String,
+    /// What its author says of it.
+    pub message: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Whether it is kept however many releases follow.
+    pub pinned: bool,
+}
+
+/// What a release came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseOrigin {
+    /// The module files of the app.
+    Files,
+    /// A deployment.
+    Deploy,
+    /// A rollback by an operator; `origin` is the release whose versions it restores.
+    Rollback,
+    /// A rollback by the node, since new code failed.
+    Failure,
+}
+
+/// What became of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was committed; no more is known.
+    Committed,
+    /// No process was left to be upgraded to it.
+    Complete {
+        /// The number of processes that were upgraded.
+        upgraded: u64,
+        /// Those whose upgrade failed.
+        failed: u64,
+        /// Those that old code took over in probation.
+        reverted: u64,
+    },
+    /// A later release has undone it.
+    RolledBack {
+        /// The number of that release.
+        by: u64,
+    },
+}
+
+/// What became of a pin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pinned {
+    /// The release.
+    pub release: u64,
+    /// Whether it is pinned now.
+    pub pinned: bool,
+    /// Whether that is a change.
+    pub changed: bool,
 }
 
 /// The version of a module in a release.
@@ -85,13 +172,16 @@ pub struct Release {
 pub struct ReleaseModule {
     /// The module.
     pub name: String,
-    /// Its version.
-    pub version: u64,
+    /// Its version; `null`: it is not loaded.
+    pub version: Option<u64>,
     /// The first digits of the digest of its bytes.
     pub digest: String,
+    /// The length of its file in bytes, if the release store has it.
+    pub bytes: Option<u64>,
 }
 
-/// The current release and those that can be rolled back to, newest first.
+/// The current release and those that can be rolled back to, newest first: all of the release store, or without one those
+/// whose code is still loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseList {
     /// The releases.

@@ -19,7 +19,7 @@ use exuvia_dev::{Event as DevEvent, Watcher};
 use exuvia_manifest::Manifest;
 use exuvia_node::{
     App, BootError, BootOptions, Event, InheritedSockets, NodeConfig, NodeInfo, StopReport,
-    TimedEvent,
+    StoreOptions, TimedEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -77,6 +77,8 @@ pub(crate) struct Foreground<'a> {
     health: Health<NodeHost>,
     /// What the first boot passes to the node.
     inherited: InheritedSockets,
+    /// Where it keeps releases.
+    store: Option<StoreOptions>,
     /// Serves the metrics and health over TCP until it is dropped.
     scraped: Option<Scraped>,
 }
@@ -88,6 +90,7 @@ impl<'a> Foreground<'a> {
             interrupts: Interrupts::new()?,
             health: Health::new(),
             inherited: InheritedSockets::default(),
+            store: None,
             scraped: None,
         })
     }
@@ -95,6 +98,11 @@ impl<'a> Foreground<'a> {
     /// Has the app listen with sockets that were passed to this program.
     pub(crate) fn inherit(&mut self, sockets: InheritedSockets) {
         self.inherited = sockets;
+    }
+
+    /// Has the app keep its releases, and start with the last one.
+    pub(crate) fn keep_releases(&mut self, store: Option<StoreOptions>) {
+        self.store = store;
     }
 
     /// Also serves the node's metrics and health over TCP, from now on: a probe sees the node
@@ -126,6 +134,7 @@ impl<'a> Foreground<'a> {
         let options = BootOptions {
             config: Some(config),
             inherited: std::mem::take(&mut self.inherited),
+            store: self.store.clone(),
             ..BootOptions::default()
         };
         let mut events = options.events.listen_timed();

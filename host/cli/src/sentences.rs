@@ -12,10 +12,10 @@ use std::fmt::{self, Write};
 use exuvia_api::EventLine;
 use exuvia_control::Sentences;
 use exuvia_dev::Event as DevEvent;
-use exuvia_node::{Event, LastMessage, Level, Rendered, TimedEvent};
+use exuvia_node::{Choice, Event, LastMessage, Level, Rendered, Resumed, TimedEvent};
 use serde_json::Value;
 
-use crate::text::excerpt;
+use crate::text::{age, excerpt};
 
 pub(crate) use swap::swap;
 
@@ -139,10 +139,41 @@ fn write_event(f: &mut String, event: &Event) -> fmt::Result {
             f,
             "rolled-back release {from}, which failed too often (now release {release}): {reason}"
         ),
+        Event::Resumed(resumed) => write_resumed(f, resumed),
+        Event::ReleaseUnwritten { release, reason } => write!(
+            f,
+            "release-unwritten {release}, a start would go on with the one before; it is tried again: {reason}"
+        ),
+        Event::ReleaseWritten { release } => write!(f, "release-written {release}, at last"),
         Event::External(external) => match DevEvent::of(event) {
             Some(event) => development::write(f, event),
             None => write!(f, "{}", external.fields()),
         },
+    }
+}
+
+fn write_resumed(f: &mut String, resumed: &Resumed) -> fmt::Result {
+    let age = age(resumed.at);
+    write!(f, "resumed release {} ({age} old)", resumed.stored)?;
+    if resumed.release != resumed.stored {
+        write!(f, " as release {}", resumed.release)?;
+    }
+    let mut edited = false;
+    for (position, module) in resumed.modules.iter().enumerate() {
+        let comma = if position == 0 { ":" } else { ";" };
+        let why = match module.from {
+            Choice::FileUnchanged => "is that of the release: its file has not changed since",
+            Choice::FileMissing => "is that of the release: there is no file",
+            Choice::Asked => "is that of the release, not its file",
+            Choice::FileEdited => "is from its file, which was edited since",
+            Choice::NotInRelease => "is from its file: the release has none",
+        };
+        edited |= module.from == Choice::FileEdited;
+        write!(f, "{comma} {} {why}", module.name)?;
+    }
+    match edited {
+        true => f.write_str("; `exuvia run --release` keeps to the release"),
+        false => Ok(()),
     }
 }
 

@@ -1,4 +1,6 @@
-//! Texts for people: deceptive characters are found, and long texts shortened.
+//! Texts for people: deceptive characters are found, long texts shortened, and times told by their age.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Returns whether a character is invisible, looks like a space without being one, or moves the
 /// characters beside it (Unicode Annex 9). With such characters the name of a guest could pass
@@ -25,6 +27,20 @@ pub(crate) fn excerpt(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+/// Returns how long ago a time was, in milliseconds since 1970, in one unit.
+#[expect(clippy::disallowed_methods, reason = "an age for people")]
+pub(crate) fn age(at_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let seconds = now.saturating_sub(at_ms) / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 

@@ -20,5 +20,5 @@ mod version;
 
 pub use histogram::Histogram;
 pub use progress::{Progress, UpgradePath};
-pub use release::{CodeServer, CommitError, Release, Verdict};
+pub use release::{CodeServer, CommitError, HowToCommit, Release, Verdict, check_base};
 pub use version::{Digest, Version, VersionRef};

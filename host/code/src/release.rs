@@ -62,6 +62,27 @@ pub enum CommitError {
     NoEarlier,
 }
 
+/// How a release is committed.
+#[derive(Debug)]
+pub struct HowToCommit<'a, A> {
+    /// The release that must be current: the new one then has the number after it.
+    pub on: Option<&'a Release<A>>,
+    /// Whether state that can be neither reused nor migrated may be discarded.
+    pub fresh: bool,
+    /// The earlier release whose versions these are: [`Release::origin`].
+    pub restores: Option<u64>,
+}
+
+impl<A> Default for HowToCommit<'_, A> {
+    fn default() -> Self {
+        HowToCommit {
+            on: None,
+            fresh: false,
+            restores: None,
+        }
+    }
+}
+
 /// The effect of a failure of new code on the release.
 #[derive(Debug)]
 #[must_use]
@@ -98,16 +119,21 @@ impl<A> CodeServer<A> {
     /// Creates a server without code. `threshold` is the number of failures of one
     /// release at which it is rolled back, at least 1.
     pub fn new(threshold: u64) -> CodeServer<A> {
+        CodeServer::after(0, threshold)
+    }
+
+    /// Creates a server without code, as [`CodeServer::new`] does, whose first release has the number after `last`.
+    pub fn after(last: u64, threshold: u64) -> CodeServer<A> {
         let empty = Arc::new(Release {
-            id: 0,
-            origin: 0,
+            id: last,
+            origin: last,
             modules: HashMap::default(),
             fresh: false,
             progress: Progress::default(),
         });
         CodeServer {
             current: Pointer::new(empty),
-            id: AtomicU64::new(0),
+            id: AtomicU64::new(last),
             threshold: threshold.max(1),
             history: Mutex::new(History {
                 releases: Vec::new(),
@@ -238,13 +264,29 @@ impl<A> CodeServer<A> {
         versions: &[Arc<Version<A>>],
         fresh: bool,
     ) -> Result<Arc<Release<A>>, CommitError> {
+        let how = HowToCommit {
+            fresh,
+            ..HowToCommit::default()
+        };
+        self.commit_with(base, versions, &how)
+    }
+
+    /// Commits as [`CodeServer::commit`] does, with more said of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CommitError::Conflict`] as [`CodeServer::commit`], and if another release is current than the one that
+    /// was expected.
+    pub fn commit_with(
+        &self,
+        base: &Release<A>,
+        versions: &[Arc<Version<A>>],
+        how: &HowToCommit<'_, A>,
+    ) -> Result<Arc<Release<A>>, CommitError> {
         let mut history = self.history.lock();
         let current = self.current.load();
-        let moved = |version: &Arc<Version<A>>| {
-            let of = |release: &Release<A>| release.version(&version.module).map(Arc::as_ptr);
-            of(base) != of(&current)
-        };
-        if versions.iter().any(moved) {
+        check_base(base, &current, versions)?;
+        if how.on.is_some_and(|expected| expected.id != current.id) {
             return Err(CommitError::Conflict {
                 base: base.id,
                 current: current.id,
@@ -256,9 +298,12 @@ impl<A> CodeServer<A> {
             let before = modules.insert(version.module.clone(), version.clone());
             same &= before.is_some_and(|before| Arc::ptr_eq(&before, version));
         }
-        let id = current.id + 1;
-        let release = self.publish(&current, id, modules, fresh);
-        if same {
+        let origin = how.restores.unwrap_or(current.id + 1);
+        let release = self.publish(&current, origin, modules, how.fresh);
+        if how.restores.is_some() {
+            // As after a rollback: what came after that release is not rolled back to.
+            history.releases.retain(|release| release.origin < origin);
+        } else if same {
             // The same versions again, with other consent: a rollback must restore the
             // versions before them.
             history.releases.pop();
@@ -412,6 +457,29 @@ impl<A> CodeServer<A> {
         });
         *loaded = stay;
         go
+    }
+}
+
+/// Checks that a release has the same versions of these modules as the one on which they were prepared.
+///
+/// # Errors
+///
+/// Returns [`CommitError::Conflict`] if it has not.
+pub fn check_base<A>(
+    base: &Release<A>,
+    current: &Release<A>,
+    versions: &[Arc<Version<A>>],
+) -> Result<(), CommitError> {
+    let moved = |version: &Arc<Version<A>>| {
+        let of = |release: &Release<A>| release.version(&version.module).map(Arc::as_ptr);
+        of(base) != of(current)
+    };
+    match versions.iter().any(moved) {
+        true => Err(CommitError::Conflict {
+            base: base.id,
+            current: current.id,
+        }),
+        false => Ok(()),
     }
 }
 

@@ -6,8 +6,8 @@
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
+use axum::{Extension, Router};
 use exuvia_api::{Problem, code};
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -76,7 +76,10 @@ pub(crate) async fn connections(
             }
         };
         let router = match open.len() {
-            0..MAX_CONNECTIONS => router.clone(),
+            0..MAX_CONNECTIONS => match stream.peer_cred() {
+                Ok(peer) => router.clone().layer(Extension(Peer { uid: peer.uid() })),
+                Err(_) => router.clone(),
+            },
             _ => full.clone(),
         };
         let service = TowerToHyperService::new(router);
@@ -86,6 +89,13 @@ pub(crate) async fn connections(
     }
     drop(listener);
     while open.join_next().await.is_some() {}
+}
+
+/// The program at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The system's user that it runs as.
+    pub(crate) uid: u32,
 }
 
 type Http = Connection<TokioIo<UnixStream>, TowerToHyperService<Router>>;

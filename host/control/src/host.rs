@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use exuvia_api::{
     DeployOptions, Description, EventLine, Info, Inspection, Killed, Problem, ProcessPage, Release,
-    Rendered, Restarted, Sent, Sort, SupervisionTree, Suspended, Swap, Top, Upload,
+    Rendered, Restarted, RollbackOptions, Sent, Sort, SupervisionTree, Suspended, Swap, Top,
+    Upload,
 };
 use exuvia_node::{SwapReport, TimedEvent, Traced};
 use tokio::sync::broadcast;
@@ -63,11 +64,20 @@ pub trait Host: Clone + Send + Sync + 'static {
         timeout: Duration,
     ) -> Result<(u32, Vec<u8>), Problem>;
     /// Returns the current release and those that can be rolled back to, newest first.
-    fn releases(&self) -> Vec<Release>;
+    fn releases(&self) -> Result<Vec<Release>, Problem>;
+    /// Returns the bytes of a module of a release.
+    fn module_of(&self, release: u64, module: &str) -> Result<Vec<u8>, Problem>;
+    /// Pins a release, or no longer; returns whether that is a change.
+    fn pin(&self, release: u64, on: bool) -> Result<bool, Problem>;
     /// Swaps modules, all or none.
-    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Swap, Problem>;
-    /// Rolls back to the previous release.
-    fn rollback(&self) -> Result<Swap, Problem>;
+    fn deploy(
+        &self,
+        modules: Vec<Upload>,
+        options: DeployOptions,
+        author: String,
+    ) -> Result<Swap, Problem>;
+    /// Rolls back to the previous release, or to one that is named.
+    fn rollback(&self, options: RollbackOptions, author: String) -> Result<Swap, Problem>;
     /// Subscribes to the events from now on.
     fn events(&self) -> broadcast::Receiver<Self::Event>;
     /// Returns an event as it is sent.

@@ -105,6 +105,12 @@ impl<H: Host> Table<H> {
             .post("/v1/releases", releases::deploy::<H>)
             .get("/v1/releases/{release}", releases::release::<H>)
             .post("/v1/releases/rollback", releases::rollback::<H>)
+            .put("/v1/releases/{release}/pin", releases::pin::<H>)
+            .delete("/v1/releases/{release}/pin", releases::unpin::<H>)
+            .get(
+                "/v1/releases/{release}/modules/{module}",
+                releases::module::<H>,
+            )
     }
 
     fn get<X: Handler<T, Arc<Shared<H>>>, T: 'static>(self, path: &'static str, to: X) -> Self {
@@ -113,6 +119,10 @@ impl<H: Host> Table<H> {
 
     fn post<X: Handler<T, Arc<Shared<H>>>, T: 'static>(self, path: &'static str, to: X) -> Self {
         self.route(Method::POST, path, routing::post(to))
+    }
+
+    fn put<X: Handler<T, Arc<Shared<H>>>, T: 'static>(self, path: &'static str, to: X) -> Self {
+        self.route(Method::PUT, path, routing::put(to))
     }
 
     fn delete<X: Handler<T, Arc<Shared<H>>>, T: 'static>(self, path: &'static str, to: X) -> Self {
@@ -189,6 +199,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         match String::is_empty(&name) {
             true => Err(bad_request("a part of the path is empty".to_owned()).into()),
             false => Ok(Self(name)),
+        }
+    }
+}
+
+/// Two names in the path.
+struct NamedTwo(String, String);
+
+impl<S: Send + Sync> FromRequestParts<S> for NamedTwo {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::from_request_parts(parts, state).await;
+        let Path((one, two)): Path<(String, String)> =
+            path.map_err(|error: PathRejection| bad_request(error.body_text()))?;
+        match one.is_empty() || two.is_empty() {
+            true => Err(bad_request("a part of the path is empty".to_owned()).into()),
+            false => Ok(Self(one, two)),
         }
     }
 }

@@ -81,7 +81,7 @@ impl ModuleFiles {
         stopper: Stopper,
     ) -> ModuleFiles {
         let files = files.into_iter().map(|(name, path)| {
-            let file = ModuleFile::at_boot(path, node.digest_of(&name));
+            let file = ModuleFile::at_boot(path, node.file_digest_of(&name));
             (name, file)
         });
         ModuleFiles {
@@ -282,6 +282,7 @@ impl ModuleFiles {
                 Cause::Built(made, _) => Some(made.clone()),
                 Cause::Event | Cause::Periodic => None,
             },
+            from_files: true,
             ..DeployOptions::default()
         };
         let report = match self.node.deploy(modules.clone(), options) {

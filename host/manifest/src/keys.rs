@@ -3,7 +3,9 @@
 
 use exuvia_abi::{Pid, Priority};
 
-use crate::{Builtin, Level, MAX_NORMAL_SHARE, MemoryLayout, Restart, Shutdown, Strategy};
+use crate::{
+    Builtin, KEEP_AT_LEAST, Level, MAX_NORMAL_SHARE, MemoryLayout, Restart, Shutdown, Strategy,
+};
 
 /// A table: the keys that it may have.
 #[derive(Debug)]
@@ -218,6 +220,11 @@ pub(crate) static ROOT: Shape = Shape {
             "log",
             Kind::Table(&LOG),
             "Which lines of guests the node reports.",
+        ),
+        key(
+            "releases",
+            Kind::Table(&RELEASES),
+            "Which releases are kept for a rollback.",
         ),
         key(
             "modules",
@@ -590,6 +597,24 @@ static LOG: Shape = Shape {
             "Maximum number of lines of one module reported in a second.",
         )
         .or("1000"),
+    ],
+};
+
+static RELEASES: Shape = Shape {
+    name: "releases",
+    keys: &[
+        key(
+            "keep",
+            Kind::Integer(KEEP_AT_LEAST, 10_000),
+            "The number of releases that the release store keeps, besides pinned ones.",
+        )
+        .or("20"),
+        key(
+            "keep_bytes",
+            Kind::Size(0, 1 << 40),
+            "Bytes of their modules, above which older ones go first; the last 8 releases stay.",
+        )
+        .or("\"1GiB\""),
     ],
 };
 

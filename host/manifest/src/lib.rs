@@ -38,7 +38,9 @@ pub use manifest::{
 };
 pub use module::{Build, BuildStep, MAX_MODULE_BYTES, MemoryLayout, Module};
 pub use schema::schema;
-pub use settings::{Level, LogSettings, MAX_NORMAL_SHARE, NodeSettings};
+pub use settings::{
+    KEEP_AT_LEAST, Level, LogSettings, MAX_NORMAL_SHARE, NodeSettings, ReleaseSettings,
+};
 pub use supervisor::{
     Child, ChildInstance, MAX_CHILDREN, MAX_NAME_BYTES, MAX_SUPERVISOR_DEPTH, Process, Restart,
     Shutdown, Strategy, SupervisorEntry, Work,

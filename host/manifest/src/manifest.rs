@@ -11,7 +11,7 @@ use crate::error::{Found, ManifestError, Problems};
 use crate::limits::{Grants, Limits};
 use crate::listen::Listen;
 use crate::module::{BuildStep, Module};
-use crate::settings::{LogSettings, NodeSettings};
+use crate::settings::{LogSettings, NodeSettings, ReleaseSettings};
 use crate::supervisor::{MAX_NAME_BYTES, SupervisorEntry, Work};
 use crate::{files, read};
 
@@ -30,6 +30,8 @@ pub struct Manifest {
     pub node: NodeSettings,
     /// `[log]`, and `log` of the modules.
     pub log: LogSettings,
+    /// `[releases]`.
+    pub releases: ReleaseSettings,
     /// `[modules.*]` by name.
     pub modules: BTreeMap<String, Module>,
     /// `[config]`.

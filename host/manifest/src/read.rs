@@ -23,6 +23,7 @@ use crate::manifest::{Source, is_app_name_character};
 use crate::module::{Dev, MemoryLayout};
 use crate::{
     AppConfig, Build, Limits, LogSettings, MAX_NAME_BYTES, Manifest, Module, NodeSettings,
+    ReleaseSettings,
 };
 use table::Value;
 use table::{At, Table, as_table, parse, wrong_type};
@@ -42,6 +43,7 @@ pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
     let limits = limits(&root, &Limits::default(), "", problems);
     let config = config(&root, problems);
     let mut log = log(&root, problems);
+    let releases = releases(&root, problems);
     let modules = modules(&root, base_dir, &limits, &mut log, problems);
     let (supervisor, memories) =
         tree::supervisor(&root, &modules, &limits, (text, base_dir), problems);
@@ -51,6 +53,7 @@ pub(crate) fn manifest(text: &str, base_dir: &Path, problems: &mut Problems) -> 
         name: name.unwrap_or_default(),
         node,
         log,
+        releases,
         modules,
         config,
         limits,
@@ -216,6 +219,21 @@ fn log(root: &Table<'_, '_>, problems: &mut Problems) -> LogSettings {
     };
     table.finish(problems);
     rules
+}
+
+fn releases(root: &Table<'_, '_>, problems: &mut Problems) -> ReleaseSettings {
+    let defaults = ReleaseSettings::default();
+    let Some(table) = root.table("releases", || "`[releases]`".to_owned(), problems) else {
+        return defaults;
+    };
+    let settings = ReleaseSettings {
+        keep: table.integer("keep", problems).unwrap_or(defaults.keep),
+        keep_bytes: table
+            .size("keep_bytes", problems)
+            .unwrap_or(defaults.keep_bytes),
+    };
+    table.finish(problems);
+    settings
 }
 
 fn modules(

@@ -73,6 +73,27 @@ impl Default for LogSettings {
     }
 }
 
+/// The fewest releases that are kept: more than a node can roll back to one after the other without its store.
+pub const KEEP_AT_LEAST: u64 = 8;
+
+/// `[releases]`: which releases the release store keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseSettings {
+    /// The number of releases, besides pinned ones.
+    pub keep: u64,
+    /// Bytes of their modules.
+    pub keep_bytes: u64,
+}
+
+impl Default for ReleaseSettings {
+    fn default() -> Self {
+        Self {
+            keep: 20,
+            keep_bytes: 1 << 30,
+        }
+    }
+}
+
 /// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {

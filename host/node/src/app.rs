@@ -9,8 +9,9 @@ use std::time::Duration;
 use exuvia_abi::{Kind, Pid, Priority, Reason};
 use exuvia_engine::Guest;
 use exuvia_io::InheritedSockets;
-use exuvia_manifest::{MAX_MODULE_BYTES, Manifest, files};
+use exuvia_manifest::Manifest;
 use exuvia_process::{Body, Context, Envelope, ExitReason, Native, Payload, Signal, SpawnSpec};
+use exuvia_store::Store;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -18,8 +19,9 @@ use tokio::sync::watch;
 use crate::config::NodeConfig;
 use crate::error::BootError;
 use crate::event::{Event, Events};
+use crate::first_release;
 use crate::node::Node;
-use crate::request::ModuleBytes;
+use crate::release_log::{ReleaseLog, StoreOptions};
 use crate::supervision;
 
 /// How long the supervision tree may take to start.
@@ -42,6 +44,8 @@ pub struct BootOptions {
     pub events: Events,
     /// Sockets that were passed to this program: `[[listen]]` takes them.
     pub inherited: InheritedSockets,
+    /// Where releases are kept; `None`: the node starts with the module files, and its releases end with it.
+    pub store: Option<StoreOptions>,
 }
 
 /// How an app stopped.
@@ -72,11 +76,19 @@ impl App {
     /// If something could not be read, loaded or started.
     pub fn boot(manifest: Manifest, options: BootOptions) -> Result<App, BootError> {
         let config = options.config.unwrap_or_else(|| NodeConfig::of(&manifest));
-        let node = Node::start_with(config, options.events)?;
-        let modules = read_modules(&manifest)?;
+        let start = options.store.as_ref().map(|options| options.start);
+        let store = options.store.as_ref();
+        let store = store.map(|options| Store::open(&options.path, options.retention));
+        let store = store.transpose()?;
+        let first = first_release::read(&manifest, store.as_ref(), start.unwrap_or_default())?;
+        let log = ReleaseLog::new(store, options.events.clone());
+        let node = Node::start_after(first.record.number - 1, log, config, options.events)?;
+        if let Some(resumed) = &first.resumed {
+            node.core().events.send(Event::Resumed(resumed.clone()));
+        }
         node.set_app_config(manifest.config.clone());
         node.core().limits.set_modules(&manifest);
-        node.deploy_first(modules)?;
+        node.deploy_first(first.modules.clone())?;
         let release = node.core().code.current();
         let begins_with = |module: &str| {
             let version = release.version(module)?;
@@ -121,6 +133,12 @@ impl App {
         };
         node.supervision().is_up(root);
         if let Err(error) = node.listen_with(&manifest.listen, options.inherited) {
+            node.halt();
+            return Err(error.into());
+        }
+        // An app that does not start leaves no release.
+        let log = &node.core().log;
+        if let Err(error) = log.begin(&first.record, first.is_new, &first.given()) {
             node.halt();
             return Err(error.into());
         }
@@ -214,32 +232,6 @@ fn wait_for_root(node: &Node, news: &Receiver<News>, slow: Duration) -> Result<P
         "it did not start within {} s; {child} does not acknowledge its start",
         START.as_secs()
     )))
-}
-
-/// Reads all module files of a manifest.
-///
-/// # Errors
-///
-/// If one cannot be read; the first of them is returned.
-pub(crate) fn read_modules(manifest: &Manifest) -> Result<Vec<ModuleBytes>, BootError> {
-    manifest
-        .modules
-        .iter()
-        .map(|(name, module)| {
-            let bytes =
-                files::read(&module.path, MAX_MODULE_BYTES).map_err(|source| BootError::Read {
-                    module: name.clone(),
-                    path: module.path.clone(),
-                    source,
-                })?;
-            Ok(ModuleBytes {
-                name: name.clone(),
-                bytes,
-                source: module.path.display().to_string(),
-                noticed: None,
-            })
-        })
-        .collect()
 }
 
 /// What the master reports to the thread that boots or stops the app.

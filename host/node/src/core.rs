@@ -34,6 +34,7 @@ use crate::error::NodeError;
 use crate::event::{Event, Events};
 use crate::host_memory;
 use crate::logger::Logger;
+use crate::release_log::ReleaseLog;
 use crate::scheduler_glue::{RunQueues, Runner, SchedulerThreads, pollers};
 
 pub(crate) use commits::Commits;
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) engine: Engine,
     pub(crate) executor: Executor,
     pub(crate) events: Events,
+    /// What the store and the files have of its releases.
+    pub(crate) log: ReleaseLog,
     /// Bounds the events that guests can cause.
     pub(crate) logger: Arc<Logger>,
     pub(crate) limits: ProcessLimits,
@@ -68,8 +71,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Starts the schedulers. Also returns what reports commits, for the background upgrader.
+    /// Starts the schedulers; the first release will have the number after `last`. Also returns what reports commits, for the background upgrader.
     pub(crate) fn start(
+        last: u64,
+        log: ReleaseLog,
         config: NodeConfig,
         events: Events,
     ) -> Result<(Core, Receiver<()>), NodeError> {
@@ -100,7 +105,7 @@ impl Core {
         ));
         let admission = Admission::new(memory);
         system.table.admit_by(move || admission.admits());
-        let code = Arc::new(CodeServer::new(u64::from(config.release_threshold)));
+        let code = Arc::new(CodeServer::after(last, u64::from(config.release_threshold)));
         let (commits, committed) = Commits::channel();
         let logger = Arc::new(Logger::default());
         logger.set(config.log.clone());
@@ -148,6 +153,7 @@ impl Core {
             engine,
             executor,
             events,
+            log,
             logger,
             app_config: Mutex::default(),
             commits,

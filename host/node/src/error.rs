@@ -7,6 +7,7 @@ use exuvia_engine::{LoadError, VerifyError};
 use exuvia_io::{ClientError, ListenError};
 use exuvia_manifest::ManifestError;
 use exuvia_process::{NameError, Pid};
+use exuvia_store::StoreError;
 
 use crate::request::ModuleBytes;
 
@@ -48,6 +49,12 @@ pub enum BootError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The release store cannot be used.
+    #[error(transparent)]
+    Store(Box<StoreError>),
+    /// The release store has no release yet, and the node is to start with one.
+    #[error("the release store {} has no release yet", .0.display())]
+    EmptyStore(PathBuf),
     /// The manifest contradicts the modules.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -71,6 +78,10 @@ impl BootError {
         match self {
             BootError::Read { .. } => Some("build it, or correct `path` in the manifest".into()),
             BootError::Swap(error) => error.help(),
+            BootError::Store(error) => store_help(error),
+            BootError::EmptyStore(_) => {
+                Some("start it without --release: the module files make the first release".into())
+            }
             // The manifest's errors contain their help.
             BootError::Listen(error) => error.help(),
             BootError::Node(_)
@@ -131,6 +142,18 @@ pub enum SwapError {
     /// Another release was committed first, or there is none to roll back to.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The release could not be written to the release store, or is not there.
+    #[error(transparent)]
+    Store(Box<StoreError>),
+    /// The node keeps no releases.
+    #[error("this node has no release store, so it knows only the releases since its start")]
+    NoStore,
+}
+
+impl From<StoreError> for SwapError {
+    fn from(error: StoreError) -> SwapError {
+        SwapError::Store(Box::new(error))
+    }
 }
 
 impl SwapError {
@@ -146,6 +169,10 @@ impl SwapError {
             }
             SwapError::RolledBack { .. } => "deploy again to run it anyway",
             SwapError::Commit(CommitError::Conflict { .. }) => "deploy again",
+            SwapError::Store(error) => return store_help(error),
+            SwapError::NoStore => {
+                "`exuvia run` keeps releases unless it is started with --no-store"
+            }
         };
         Some(help.into())
     }
@@ -169,8 +196,33 @@ impl SwapError {
             SwapError::RolledBack { .. } => "rolled-back",
             SwapError::Commit(CommitError::Conflict { .. }) => "conflict",
             SwapError::Commit(CommitError::NoEarlier) => "no-earlier-release",
+            SwapError::Store(error) => match **error {
+                StoreError::NoRelease(_) => "no-release",
+                StoreError::TooManyPins(_) => "too-many-pins",
+                _ => "store",
+            },
+            SwapError::NoStore => "no-store",
         }
     }
+}
+
+/// Returns what to do about an error of the release store; `None`: the message says it.
+pub(crate) fn store_help(error: &StoreError) -> Option<String> {
+    let help = match error {
+        StoreError::Open { .. } | StoreError::Read { .. } => {
+            "make the folder accessible, or choose another file with --store FILE"
+        }
+        StoreError::Write { .. } => "what runs is untouched; make room on the disk, and try again",
+        StoreError::InUse(_) => "stop that node, or choose another file with --store FILE",
+        StoreError::Foreign(_) => "choose another file with --store FILE",
+        StoreError::Newer { .. } => "run the Exuvia that made it, or a later one",
+        StoreError::Damaged { .. } | StoreError::NoModule(_) => {
+            "move the file away: the next start makes a new store from the module files"
+        }
+        StoreError::NoRelease(_) => "`exuvia releases` shows those that there are",
+        StoreError::TooManyPins(_) => return None,
+    };
+    Some(help.into())
 }
 
 /// Why a process was not found.

@@ -12,7 +12,7 @@ use exuvia_engine::VerifyError;
 use serde::{Serialize, Serializer};
 
 use crate::error::SwapError;
-use crate::report::{SwapReport, UpgradeReport};
+use crate::report::{Resumed, SwapReport, UpgradeReport};
 
 pub use last_message::LastMessage;
 pub use stream::{Events, TimedEvent};
@@ -47,7 +47,7 @@ impl Level {
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// New code is current, and processes start to upgrade. Sent at the commit.
-    Swap(SwapReport),
+    Swap(Box<SwapReport>),
     /// No process has to be upgraded to the release any more, or another release superseded it.
     /// Sent once for each release that at least one process had to be upgraded to.
     UpgradeCompleted(UpgradeReport),
@@ -162,6 +162,21 @@ pub enum Event {
         release: u64,
         /// The last failure.
         reason: String,
+    },
+    /// The app starts with a release of the store, and some module files have other bytes.
+    Resumed(Resumed),
+    /// A release to which the node was rolled back could not be written to the release store: a start would go on with
+    /// the one before. It is tried again.
+    ReleaseUnwritten {
+        /// The release.
+        release: u64,
+        /// The reason.
+        reason: String,
+    },
+    /// A release that could not be written to the release store is written now.
+    ReleaseWritten {
+        /// The release.
+        release: u64,
     },
     /// Something happened around the node, in a part that shares its stream.
     #[serde(untagged)]

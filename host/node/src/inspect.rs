@@ -18,8 +18,8 @@ use crate::supervision::Supervision;
 use crate::upgrade_state::UpgradeState;
 
 pub use info::{
-    Filter, Inspection, LoadedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, ReleaseInfo,
-    ReleaseModuleInfo, TableInfo,
+    Filter, Inspection, LoadedInfo, LoggedInfo, MessageInfo, ModuleInfo, NodeInfo, ProcessInfo,
+    ReleaseInfo, ReleaseModuleInfo, TableInfo,
 };
 pub use limits::{DirInfo, LimitsInfo, WasiInfo};
 pub(crate) use node_info::page_map;

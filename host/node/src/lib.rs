@@ -13,6 +13,7 @@ mod config;
 mod core;
 mod error;
 mod event;
+mod first_release;
 mod from_manifest;
 mod grants;
 mod host_memory;
@@ -21,6 +22,7 @@ mod logger;
 mod network;
 mod node;
 mod probe;
+mod release_log;
 mod render;
 mod report;
 mod request;
@@ -40,14 +42,19 @@ pub use error::{
 };
 pub use event::{Event, Events, ExternalEvent, LastMessage, Level, TimedEvent};
 pub use inspect::{
-    Branch, Description, DirInfo, Filter, Inspection, LimitsInfo, LoadedInfo, MessageInfo,
-    ModuleInfo, NodeInfo, ProcessInfo, ReleaseInfo, ReleaseModuleInfo, TableInfo, WasiInfo,
+    Branch, Description, DirInfo, Filter, Inspection, LimitsInfo, LoadedInfo, LoggedInfo,
+    MessageInfo, ModuleInfo, NodeInfo, ProcessInfo, ReleaseInfo, ReleaseModuleInfo, TableInfo,
+    WasiInfo,
 };
 pub use logger::LogRules;
 pub use node::{ExcessMemory, LimitChanges, Node, Reply, SpawnOptions};
 pub use probe::Probe;
+pub use release_log::{StartWith, StoreOptions};
 pub use render::{REFUSED_TAG, Rendered, TYPED_TAG};
-pub use report::{Lingering, ModuleSwap, Outdated, Stages, SwapReport, UpgradeReport};
+pub use report::{
+    Choice, Lingering, ModuleSwap, Outdated, Resumed, ResumedModule, Stages, SwapReport,
+    UpgradeReport,
+};
 pub use request::{BuildInfo, DeployOptions, Loops, ModuleBytes};
 pub use sampler::{SchedulerLoad, Sort, Top, TopProcess};
 pub use supervision::TreeChanges;
@@ -65,3 +72,4 @@ pub use exuvia_engine::{
 };
 pub use exuvia_io::{InheritError, InheritedSockets};
 pub use exuvia_process::{self as process, Limits};
+pub use exuvia_store::{MIN_RELEASES, Origin, Outcome, ReleaseRecord, Retention, StoreError};

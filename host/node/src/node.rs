@@ -29,6 +29,7 @@ use crate::inspect::{
     Branch, Description, Filter, Inspection, Inspector, NodeInfo, ProcessInfo, ReleaseInfo,
 };
 use crate::network::Network;
+use crate::release_log::ReleaseLog;
 use crate::report::{Outdated, SwapReport};
 use crate::request::{DeployOptions, ModuleBytes};
 use crate::sampler::{Sampler, Sort, Top};
@@ -69,7 +70,18 @@ impl Node {
     ///
     /// As [`Node::start`].
     pub fn start_with(config: NodeConfig, events: Events) -> Result<Node, NodeError> {
-        let (core, commits) = Core::start(config, events)?;
+        let log = ReleaseLog::new(None, events.clone());
+        Node::start_after(0, log, config, events)
+    }
+
+    /// Starts a node whose first release has the number after `last`.
+    pub(crate) fn start_after(
+        last: u64,
+        log: ReleaseLog,
+        config: NodeConfig,
+        events: Events,
+    ) -> Result<Node, NodeError> {
+        let (core, commits) = Core::start(last, log, config, events)?;
         let core = Arc::new(core);
         let supervision = Arc::new(Supervision::new(core.clone()));
         let services = GuestServices(Arc::downgrade(&supervision));
@@ -284,7 +296,30 @@ impl Node {
     ///
     /// If there is no earlier release.
     pub fn rollback(&self) -> Result<SwapReport, SwapError> {
-        self.0.swapper.rollback()
+        self.rollback_with(&DeployOptions::default())
+    }
+
+    /// Rolls back as [`Node::rollback`], with what the log of releases is to say of it. If that release was committed
+    /// before the start of the node, it is deployed from the store, as by [`Node::rollback_to`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::rollback`] and [`Node::rollback_to`].
+    pub fn rollback_with(&self, options: &DeployOptions) -> Result<SwapReport, SwapError> {
+        self.0.swapper.rollback(options)
+    }
+
+    /// Deploys the modules of a release of the store once more. Modules that are not in it stay.
+    ///
+    /// # Errors
+    ///
+    /// If there is no store or no such release, and as [`Node::deploy`].
+    pub fn rollback_to(
+        &self,
+        number: u64,
+        options: &DeployOptions,
+    ) -> Result<SwapReport, SwapError> {
+        self.0.swapper.restore(number, options)
     }
 
     /// Returns the progress of the current release: the upgrades by path, and the number of failed
@@ -298,9 +333,41 @@ impl Node {
         swap::outdated(self.core(), modules)
     }
 
-    /// Returns the current release and those that can be rolled back to, newest first.
-    pub fn releases(&self) -> Vec<ReleaseInfo> {
-        self.inspector().releases()
+    /// Returns the current release and those that can be rolled back to, newest first: those of the release store, or
+    /// without one those whose code is still loaded.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn releases(&self) -> Result<Vec<ReleaseInfo>, SwapError> {
+        Ok(self.inspector().releases()?)
+    }
+
+    /// Pins a release, so that the store keeps it however many follow, or no longer. Returns whether that is a change.
+    ///
+    /// # Errors
+    ///
+    /// If there is no store or no such release, too many are pinned, or the store cannot be written.
+    pub fn pin_release(&self, number: u64, on: bool) -> Result<bool, SwapError> {
+        let store = self.core().log.store().ok_or(SwapError::NoStore)?;
+        Ok(store.pin(number, on)?)
+    }
+
+    /// Returns the bytes of a module of a release of the store; `None`: the release has no such module.
+    ///
+    /// # Errors
+    ///
+    /// If there is no store or no such release, or the store cannot be read.
+    pub fn module_of(&self, number: u64, module: &str) -> Result<Option<Vec<u8>>, SwapError> {
+        let store = self.core().log.store().ok_or(SwapError::NoStore)?;
+        let digest = store.release(number)?.modules.get(module).copied();
+        Ok(digest.map(|digest| store.module(digest)).transpose()?)
+    }
+
+    /// Returns the BLAKE3 digest of a module's file as the node last read it for a release; `None`: it has read none.
+    /// A release that was deployed may have other code.
+    pub fn file_digest_of(&self, module: &str) -> Option<[u8; 32]> {
+        self.core().log.file(module).map(|digest| digest.0)
     }
 
     /// Returns the BLAKE3 digest of the file of a module in the current release; `None`: the

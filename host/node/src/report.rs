@@ -2,6 +2,7 @@
 //! processes that do not run the current code.
 
 mod old_code;
+mod resumed;
 mod upgrade;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use exuvia_engine::{Artifact, Verified};
 use serde::Serialize;
 
 pub use old_code::{Lingering, Outdated};
+pub use resumed::{Choice, Resumed, ResumedModule};
 pub use upgrade::UpgradeReport;
 
 /// The change of one module in a release.
@@ -56,6 +58,9 @@ pub struct Stages {
     pub verify: f64,
     /// Making frames for busy processes.
     pub prepare: f64,
+    /// Writing the release to the release store, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<f64>,
     /// Making the release current.
     pub commit: f64,
     /// From the commit to the first process on new code; `None`: none yet.

@@ -34,6 +34,14 @@ pub struct DeployOptions {
     pub loops: Loops,
     /// How the modules were built, if they were built for this deployment.
     pub made: Option<BuildInfo>,
+    /// Whether the modules were read from the module files of the app.
+    pub from_files: bool,
+    /// Who deploys, for the log of releases.
+    pub author: String,
+    /// What the author says of it, for the log of releases.
+    pub message: String,
+    /// The earlier release whose modules these are, if it is to be restored.
+    pub restores: Option<u64>,
 }
 
 /// How modules that are swapped in were built.

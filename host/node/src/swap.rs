@@ -105,7 +105,35 @@ impl Swapper {
     }
 
     /// Rolls back to the release before the current one; see [`crate::Node::rollback`].
-    pub(crate) fn rollback(&self) -> Result<SwapReport, SwapError> {
+    pub(crate) fn rollback(&self, options: &DeployOptions) -> Result<SwapReport, SwapError> {
+        match self.rollback_in_memory(&options.author) {
+            // Those before the start are in the store.
+            Err(SwapError::Commit(error @ CommitError::NoEarlier)) => {
+                let before = self.core.log.before(&self.core.code.current())?;
+                self.restore(before.ok_or(error)?, options)
+            }
+            done => done,
+        }
+    }
+
+    /// Deploys a release of the store once more; see [`crate::Node::rollback_to`].
+    pub(crate) fn restore(
+        &self,
+        number: u64,
+        options: &DeployOptions,
+    ) -> Result<SwapReport, SwapError> {
+        let modules = self
+            .core
+            .log
+            .modules_of(number, &self.core.code.current())?;
+        let options = DeployOptions {
+            restores: Some(number),
+            ..options.clone()
+        };
+        self.deploy(modules, &options)
+    }
+
+    fn rollback_in_memory(&self, author: &str) -> Result<SwapReport, SwapError> {
         let core = &self.core;
         let commit = self.tracker.begin_commit(core);
         let base = core.code.current();
@@ -126,7 +154,9 @@ impl Swapper {
             ..empty_report(&release)
         };
         let committed = Committed::of(&release, &report, began);
-        commit.announce(core, committed, Some(Event::Swap(report.clone())));
+        let event = Event::Swap(Box::new(report.clone()));
+        commit.announce(core, committed, Some(event));
+        core.log.rolled_back(&release, author, false);
         drop(commit);
         self.settle(&release, &[], began, &mut report);
         Ok(report)
@@ -141,6 +171,7 @@ impl Swapper {
     /// Tracks the current release if the runtime has rolled back meanwhile.
     pub(crate) fn catch_up(&self) {
         self.tracker.catch_up(&self.core);
+        self.core.log.retry();
     }
 
     /// Returns the progress of the current release: the upgrades by path, and the number of failed

@@ -6,14 +6,14 @@ use crate::message::{CallRequest, MessageRequest, Reply, Sent};
 use crate::node::{Info, Module, ModuleList, StopOptions, StopReport};
 use crate::problem::code::{
     BAD_REQUEST, BUSY, CONFLICT, INTERNAL, LOAD, LOOPS, NO_EARLIER_RELEASE, NO_MODULE, NO_PROCESS,
-    NO_RELEASE, NO_REPLY, NOT_READY, NOT_RESTARTED, NOT_SENT, REFUSED, ROLLED_BACK, STOPPING,
-    TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, VERIFY,
+    NO_RELEASE, NO_REPLY, NO_STORE, NOT_READY, NOT_RESTARTED, NOT_SENT, REFUSED, ROLLED_BACK,
+    STOPPING, STORE, TIMEOUT, TOO_LARGE, TOO_MANY_PINS, UNSUPPORTED_MEDIA_TYPE, VERIFY,
 };
 use crate::process::{
     Description, Inspection, Killed, ProcessPage, Restarted, SupervisionTree, Suspended,
 };
 use crate::query::{KillQuery, ProcessesQuery, TopQuery, TraceQuery, TreeQuery};
-use crate::release::{DeployOptions, Release, ReleaseList, Swap};
+use crate::release::{DeployOptions, Pinned, Release, ReleaseList, RollbackOptions, Swap};
 use crate::top::Top;
 
 pub(super) fn describe(table: &mut Table) {
@@ -227,9 +227,12 @@ fn process(table: &mut Table) {
 fn releases(table: &mut Table) {
     table
         .get("/v1/releases", "listReleases", "List releases")
-        .about("The current release and those that can be rolled back to, newest first.")
+        .about(
+            "The current release and those that can be rolled back to, newest first: all of the release store, or \
+             without one those whose code is still loaded.",
+        )
         .json::<ReleaseList>(200, "The releases")
-        .fails_with(&[BUSY, INTERNAL]);
+        .fails_with(&[STORE, BUSY, INTERNAL]);
     table
         .post("/v1/releases", "deploy", "Deploy modules")
         .about(
@@ -249,20 +252,62 @@ fn releases(table: &mut Table) {
             TOO_LARGE,
             UNSUPPORTED_MEDIA_TYPE,
             LOAD,
+            STORE,
             BUSY,
             INTERNAL,
         ]);
     table
         .get("/v1/releases/{release}", "getRelease", "A release")
         .json::<Release>(200, "The release")
-        .fails_with(&[NO_RELEASE, BUSY, INTERNAL]);
+        .fails_with(&[NO_RELEASE, STORE, BUSY, INTERNAL]);
+    table
+        .get(
+            "/v1/releases/{release}/modules/{module}",
+            "getReleasedModule",
+            "The bytes of a module of a release",
+        )
+        .about("From the release store.")
+        .text("application/wasm", "The bytes")
+        .fails_with(&[NO_STORE, NO_RELEASE, NO_MODULE, STORE, BUSY, INTERNAL]);
+    table
+        .put("/v1/releases/{release}/pin", "pinRelease", "Pin a release")
+        .about("It is kept in the release store however many releases follow.")
+        .json::<Pinned>(200, "The release is pinned")
+        .fails_with(&[NO_STORE, NO_RELEASE, TOO_MANY_PINS, STORE, BUSY, INTERNAL]);
+    table
+        .delete(
+            "/v1/releases/{release}/pin",
+            "unpinRelease",
+            "Unpin a release",
+        )
+        .json::<Pinned>(200, "The release is not pinned")
+        .fails_with(&[NO_STORE, NO_RELEASE, STORE, BUSY, INTERNAL]);
     table
         .post(
             "/v1/releases/rollback",
             "rollBack",
             "Roll back to the previous release",
         )
-        .about("The former versions are current again, in a new release.")
+        .about(
+            "The former versions are current again, in a new release. Those of the release before are not verified, so \
+             that it is always possible, as long as their code is loaded. Those of a release that is named, or was \
+             committed before the start of the node, are deployed from the release store.",
+        )
+        .query::<RollbackOptions>()
         .json::<Swap>(201, "The new release is current")
-        .fails_with(&[NO_EARLIER_RELEASE, VERIFY, LOOPS, CONFLICT, BUSY, INTERNAL]);
+        .json::<Swap>(200, "Its versions were current already")
+        .fails_with(&[
+            BAD_REQUEST,
+            NO_EARLIER_RELEASE,
+            NO_STORE,
+            NO_RELEASE,
+            VERIFY,
+            LOOPS,
+            ROLLED_BACK,
+            CONFLICT,
+            LOAD,
+            STORE,
+            BUSY,
+            INTERNAL,
+        ]);
 }

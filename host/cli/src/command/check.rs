@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
             Err(faults) => {
                 bad += 1;
                 let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                show_faults(file, &faults, output)?;
+                show_faults(&name, &faults, output)?;
             }
         }
     }
@@ -61,6 +61,15 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<(), CliError
         0 => Ok(()),
         bad => Err(not_loaded(bad, files.len())),
     }
+}
+
+/// Compares two modules, each with its name, and prints what a swap from the first to the second would do.
+pub(crate) fn compare(
+    old: (&str, &[u8]),
+    new: (&str, &[u8]),
+    output: &Output,
+) -> Result<(), CliError> {
+    swap::compared(old, new, output).map(drop)
 }
 
 fn not_loaded(bad: u64, all: usize) -> CliError {
@@ -193,14 +202,13 @@ fn state(checked: &Checked) -> &'static str {
     }
 }
 
-fn show_faults(file: &Path, faults: &[String], output: &Output) -> Result<(), CliError> {
-    let name = file.display().to_string();
+fn show_faults(name: &str, faults: &[String], output: &Output) -> Result<(), CliError> {
     if output.is_json() {
         let faults: Vec<Value> = faults.iter().map(|fault| json!(fault)).collect();
         return output.value(&json!({ "file": name, "faults": faults }));
     }
     let word = output.paint(Tone::Bad, "bad");
-    output.line(&format!("{word} {}", clean(&name)))?;
+    output.line(&format!("{word} {}", clean(name)))?;
     for fault in faults {
         output.line(&format!("  {}", clean(fault)))?;
     }

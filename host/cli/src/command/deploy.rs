@@ -32,18 +32,44 @@ pub(crate) struct Arguments {
     /// Add a module that is new to the node
     #[arg(long, requires = "name")]
     new: bool,
+    #[command(flatten)]
+    consent: Consent,
+    /// For a refused swap, also print why state was not reused
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// What a swap may do, and what is said of it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Consent {
     /// Accept the loss of state that the new code cannot take over
     #[arg(long)]
-    fresh: bool,
+    pub(crate) fresh: bool,
     /// Leave processes that never return on their version, exempt from the upgrade
     #[arg(long, conflicts_with = "kill")]
     leave: bool,
     /// Kill processes that never return
     #[arg(long)]
     kill: bool,
-    /// For a refused swap, also print why state was not reused
-    #[arg(long, short)]
-    verbose: bool,
+    /// What `exuvia releases` says of it
+    #[arg(
+        long,
+        short,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) message: String,
+}
+
+impl Consent {
+    pub(crate) fn loops(&self) -> Loops {
+        match (self.leave, self.kill) {
+            (true, _) => Loops::Leave,
+            (_, true) => Loops::Kill,
+            _ => Loops::Refuse,
+        }
+    }
 }
 
 pub(crate) async fn run(
@@ -52,12 +78,9 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<(), CliError> {
     let options = DeployOptions {
-        fresh: arguments.fresh,
-        loops: match (arguments.leave, arguments.kill) {
-            (true, _) => Loops::Leave,
-            (_, true) => Loops::Kill,
-            _ => Loops::Refuse,
-        },
+        fresh: arguments.consent.fresh,
+        loops: arguments.consent.loops(),
+        message: arguments.consent.message,
     };
     let what = &place::app(arguments.what);
     let is_app = what.is_dir()

@@ -6,23 +6,30 @@ use std::sync::Arc;
 use exuvia_control::Claim;
 use exuvia_dev::{WatchLimits, Watcher};
 use exuvia_manifest::Manifest;
-use exuvia_node::{InheritError, InheritedSockets, NodeConfig};
+use exuvia_node::{InheritError, InheritedSockets, NodeConfig, Retention, StartWith, StoreOptions};
 
 use crate::error::CliError;
 use crate::foreground::{Foreground, not_watched, raise_file_limit, start_tracing, watching};
 use crate::output::Output;
 use crate::place::{self, Place};
 
+/// The release store, below the folder of the app.
+const STORE: &str = ".exuvia/releases.redb";
+
 /// Run an app in the foreground
 ///
 /// Watches the module files: a changed file is swapped in at once, and if a module is refused,
 /// the old code keeps running. Ctrl-C stops the processes in reverse order of their start; a
 /// second one exits at once.
+///
+/// Starts with the last release, as it was deployed or rolled back to. A module whose file was
+/// edited since comes from its file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   exuvia run
   exuvia run examples/counter/exuvia.toml --no-watch
   exuvia run --metrics 127.0.0.1:9464
+  exuvia run --release              what ran last, whatever the module files are
   exuvia run counter.wasm           one process of that module, without a manifest
   EXUVIA_LOG=debug exuvia run 2>node.log")]
 pub(crate) struct Arguments {
@@ -40,6 +47,15 @@ pub(crate) struct Arguments {
     /// (`LISTEN_FDS`): they stay open while the node is started again
     #[arg(long)]
     inherit_sockets: bool,
+    /// Start with the last release, or with that of this number, even if module files are newer
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1, require_equals = true)]
+    release: Option<Option<u64>>,
+    /// The file that keeps the releases [default: .exuvia/releases.redb beside exuvia.toml]
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Keep no releases: start with the module files, and forget at the end what was deployed
+    #[arg(long, conflicts_with_all = ["store", "release"])]
+    no_store: bool,
     /// Print the backtrace of each process that traps
     #[arg(long, short)]
     verbose: bool,
@@ -53,11 +69,32 @@ pub(crate) async fn run(
     start_tracing(output)?;
     raise_file_limit();
     let app = place::app(arguments.app);
-    let manifest = match is_module(&app) {
+    let is_module = is_module(&app);
+    let manifest = match is_module {
         true => Manifest::of_module(&app)?,
         false => Manifest::load(&app)?,
     };
-    manifest.check_files()?;
+    let path = match arguments.store {
+        None if arguments.no_store || is_module => None,
+        None => Some(manifest.base_dir.join(STORE)),
+        given => given,
+    };
+    let store = path.map(|path| StoreOptions {
+        path,
+        retention: Retention {
+            releases: usize::try_from(manifest.releases.keep).unwrap_or(usize::MAX),
+            bytes: manifest.releases.keep_bytes,
+        },
+        start: match arguments.release {
+            None => StartWith::Newer,
+            Some(None) => StartWith::Release,
+            Some(Some(number)) => StartWith::Number(number),
+        },
+    });
+    // What a release has needs no file.
+    if !store.as_ref().is_some_and(|store| store.path.exists()) {
+        manifest.check_files()?;
+    }
     let mut claim = Some(Claim::new(place.of_app(&app))?);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
     if let Some(address) = arguments.metrics {
@@ -67,6 +104,7 @@ pub(crate) async fn run(
         let inherited = InheritedSockets::from_environment();
         foreground.inherit(inherited.map_err(not_inherited)?);
     }
+    foreground.keep_releases(store);
     tracing::info!("booting {}", manifest.name);
     let config = NodeConfig::of(&manifest);
     let booted = foreground.boot(manifest, config, &mut claim).await??;

@@ -11,8 +11,8 @@ use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter, Validator};
 
 use crate::command::{
-    call, deploy, describe, events, info, inspect, kill, ps, rollback, send, stop, suspend, top,
-    trace, tree,
+    call, deploy, describe, diff, events, info, inspect, kill, pin, ps, releases, rollback, send,
+    stop, suspend, top, trace, tree,
 };
 use crate::environment;
 use crate::error::{CliError, Exit};
@@ -67,6 +67,10 @@ enum Command {
     Info(info::Arguments),
     Deploy(deploy::Arguments),
     Rollback(rollback::Arguments),
+    Releases(releases::Arguments),
+    Diff(diff::Arguments),
+    Pin(pin::Pin),
+    Unpin(pin::Unpin),
     Stop(stop::Arguments),
     /// Exit the shell; the node keeps running
     #[command(alias = "exit")]
@@ -144,7 +148,11 @@ async fn act(command: Command, place: &Place, output: &Output) -> Result<(), Cli
         Command::Events(_) => events::run(place, output).await,
         Command::Info(_) => info::run(place, output).await,
         Command::Deploy(arguments) => deploy::run(arguments, place, output).await,
-        Command::Rollback(_) => rollback::run(place, output).await,
+        Command::Rollback(arguments) => rollback::run(arguments, place, output).await,
+        Command::Releases(_) => releases::run(place, output).await,
+        Command::Diff(arguments) => diff::run(&arguments, place, output).await,
+        Command::Pin(arguments) => pin::pin(&arguments, place, output).await,
+        Command::Unpin(arguments) => pin::unpin(&arguments, place, output).await,
         Command::Stop(arguments) => stop::run(arguments, place, output).await,
         Command::Quit => Ok(()),
     }

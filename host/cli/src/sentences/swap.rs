@@ -81,9 +81,13 @@ fn write_swap(f: &mut String, report: &SwapReport) -> fmt::Result {
     }
     write!(
         f,
-        " load {:.1} ms, verify {:.1} ms, prepare {:.1} ms, commit {:.2} ms",
-        stages.load, stages.verify, stages.prepare, stages.commit
-    )
+        " load {:.1} ms, verify {:.1} ms, prepare {:.1} ms,",
+        stages.load, stages.verify, stages.prepare
+    )?;
+    if let Some(store) = stages.store {
+        write!(f, " store {store:.1} ms,")?;
+    }
+    write!(f, " commit {:.2} ms", stages.commit)
 }
 
 /// Writes which processes are still on old code although they were killed, or because they

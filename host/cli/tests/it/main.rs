@@ -22,6 +22,7 @@ mod mistakes;
 mod operator;
 mod pages;
 mod polyglot;
+mod releases;
 mod running;
 mod stalled;
 mod stopping;

@@ -222,14 +222,44 @@ pub(super) fn release(release: node::ReleaseInfo) -> api::Release {
     let modules = release.modules.into_iter();
     let modules = modules.map(|module| api::ReleaseModule {
         name: module.name,
-        version: module.version.into(),
+        version: module.version.map(u64::from),
         digest: module.digest,
+        bytes: module.bytes,
     });
     api::Release {
         release: release.release,
         current: release.is_current,
         origin: release.origin,
         modules: modules.collect(),
+        logged: release.logged.map(logged),
+    }
+}
+
+fn logged(logged: node::LoggedInfo) -> api::Logged {
+    api::Logged {
+        at_ms: logged.at,
+        from: match logged.origin {
+            node::Origin::Files => api::ReleaseOrigin::Files,
+            node::Origin::Deploy => api::ReleaseOrigin::Deploy,
+            node::Origin::Rollback(_) => api::ReleaseOrigin::Rollback,
+            node::Origin::Failure(_) => api::ReleaseOrigin::Failure,
+        },
+        author: logged.author,
+        message: logged.message,
+        outcome: match logged.outcome {
+            node::Outcome::Committed => api::Outcome::Committed,
+            node::Outcome::Complete {
+                upgraded,
+                failed,
+                reverted,
+            } => api::Outcome::Complete {
+                upgraded,
+                failed,
+                reverted,
+            },
+            node::Outcome::RolledBack(by) => api::Outcome::RolledBack { by },
+        },
+        pinned: logged.is_pinned,
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use exuvia_api::{
     self as api, DeployOptions, Description, EventLine, Info, Inspection, Killed, Loops, Problem,
-    ProcessPage, Release, Restarted, Sent, Sort, SupervisionTree, Suspended, Swap, Top, Upload,
-    code,
+    ProcessPage, Release, Restarted, RollbackOptions, Sent, Sort, SupervisionTree, Suspended, Swap,
+    Top, Upload, code,
 };
 use exuvia_node::{
     CallFailed, DeployOptions as NodeOptions, Filter, Loops as NodeLoops, ModuleBytes, Node, Pid,
@@ -176,12 +176,31 @@ impl Host for NodeHost {
         }
     }
 
-    fn releases(&self) -> Vec<Release> {
-        let releases = self.node.releases().into_iter();
-        releases.map(convert::release).collect()
+    fn releases(&self) -> Result<Vec<Release>, Problem> {
+        let releases = self.node.releases().map_err(|error| of_store(&error))?;
+        Ok(releases.into_iter().map(convert::release).collect())
     }
 
-    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Swap, Problem> {
+    fn module_of(&self, release: u64, module: &str) -> Result<Vec<u8>, Problem> {
+        let found = self.node.module_of(release, module);
+        let found = found.map_err(|error| of_store(&error))?;
+        found.ok_or_else(|| {
+            let what = format!("release {release} has no module `{module}`");
+            Problem::new(code::NO_MODULE, what)
+        })
+    }
+
+    fn pin(&self, release: u64, on: bool) -> Result<bool, Problem> {
+        let done = self.node.pin_release(release, on);
+        done.map_err(|error| of_store(&error))
+    }
+
+    fn deploy(
+        &self,
+        modules: Vec<Upload>,
+        options: DeployOptions,
+        author: String,
+    ) -> Result<Swap, Problem> {
         let modules = modules
             .into_iter()
             .map(|module| ModuleBytes {
@@ -193,12 +212,10 @@ impl Host for NodeHost {
             .collect();
         let options = NodeOptions {
             fresh: options.fresh,
-            loops: match options.loops {
-                Loops::Refuse => NodeLoops::Refuse,
-                Loops::Leave => NodeLoops::Leave,
-                Loops::Kill => NodeLoops::Kill,
-            },
-            made: None,
+            loops: loops(options.loops),
+            author,
+            message: options.message,
+            ..NodeOptions::default()
         };
         let report = self.node.deploy(modules, options);
         report
@@ -206,8 +223,18 @@ impl Host for NodeHost {
             .map_err(|error| refused(&error))
     }
 
-    fn rollback(&self) -> Result<Swap, Problem> {
-        let report = self.node.rollback();
+    fn rollback(&self, options: RollbackOptions, author: String) -> Result<Swap, Problem> {
+        let node = NodeOptions {
+            fresh: options.fresh,
+            loops: loops(options.loops),
+            author,
+            message: options.message,
+            ..NodeOptions::default()
+        };
+        let report = match options.to {
+            Some(release) => self.node.rollback_to(release, &node),
+            None => self.node.rollback_with(&node),
+        };
         report
             .map(|report| self.swapped(&report))
             .map_err(|error| refused(&error))
@@ -223,6 +250,23 @@ impl Host for NodeHost {
 
     fn message_line(&self, traced: &Traced, payload: Option<&api::Rendered>) -> String {
         (self.sentences.message)(traced, payload)
+    }
+}
+
+fn loops(loops: Loops) -> NodeLoops {
+    match loops {
+        Loops::Refuse => NodeLoops::Refuse,
+        Loops::Leave => NodeLoops::Leave,
+        Loops::Kill => NodeLoops::Kill,
+    }
+}
+
+/// Maps an error of the release store where no code would have been swapped.
+fn of_store(error: &SwapError) -> Problem {
+    let problem = Problem::new(&error.code().replace('-', "_"), error.to_string());
+    match error.help() {
+        Some(help) => problem.help(help),
+        None => problem,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use exuvia_api::{
     CallRequest, Client, ClientError, DeployOptions, Loops, MAX_LISTED, MAX_REASON_BYTES, MAX_TOP,
-    MAX_TRACED, MessageRequest, Payload, Rendered, Sort, StopReport, Upload, code,
+    MAX_TRACED, MessageRequest, Payload, Rendered, RollbackOptions, Sort, StopReport, Upload, code,
 };
 use exuvia_control::{MAX_TRACES, listen, serve_metrics};
 use serde_json::json;
@@ -256,8 +256,10 @@ async fn several_modules_are_one_swap() {
     let options = DeployOptions {
         fresh: true,
         loops: Loops::Leave,
+        message: "a & b".to_owned(),
     };
-    let swap = running.client.deploy(&modules, options).await.unwrap();
+    let swap = running.client.deploy(&modules, options.clone());
+    let swap = swap.await.unwrap();
     assert_eq!(swap.value.line, "note: swapped 2");
     assert_eq!(swap.value.report, json!({"text": "swapped 2"}));
     assert_eq!(
@@ -271,8 +273,35 @@ async fn several_modules_are_one_swap() {
         .await
         .unwrap_err();
     assert_eq!(code_of(&error), code::LOAD);
-    let error = running.client.rollback().await.unwrap_err();
-    assert_eq!(code_of(&error), code::NO_EARLIER_RELEASE);
+    let error = running.client.rollback(RollbackOptions::default()).await;
+    assert_eq!(code_of(&error.unwrap_err()), code::NO_EARLIER_RELEASE);
+    let options = RollbackOptions {
+        to: Some(7),
+        message: "was bad & late".to_owned(),
+        ..RollbackOptions::default()
+    };
+    let swap = running.client.rollback(options).await.unwrap();
+    assert_eq!(swap.value.line, "note: 7 was bad & late");
+}
+
+#[tokio::test]
+async fn releases_are_pinned_and_their_modules_read() {
+    let running = running();
+    for (release, on, changed) in [(1, true, true), (2, true, false), (1, false, false)] {
+        let pinned = running.client.pin(release, on).await.unwrap().value;
+        assert_eq!(
+            (pinned.release, pinned.pinned, pinned.changed),
+            (release, on, changed)
+        );
+    }
+    let error = running.client.pin(9, true).await.unwrap_err();
+    assert_eq!(code_of(&error), code::NO_RELEASE);
+    let bytes = running.client.module_of(2, "counter").await.unwrap();
+    assert_eq!(bytes, [2, 0, 127]);
+    let error = running.client.module_of(2, "other").await.unwrap_err();
+    assert_eq!(code_of(&error), code::NO_MODULE);
+    let error = running.client.module_of(9, "counter").await.unwrap_err();
+    assert_eq!(code_of(&error), code::NO_RELEASE);
 }
 
 #[tokio::test]

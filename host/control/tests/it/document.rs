@@ -39,8 +39,8 @@ fn the_document_and_the_server_have_the_same_routes() {
     assert_eq!(described(&Document::new()), served);
 }
 
-/// A request, as a line: the method, the path in the document with its query, what its parameter
-/// is, the expected status, and the body.
+/// A request, as a line: the method, the path in the document with its query, what its parameters
+/// are, the expected status, and the body.
 struct Request<'a> {
     method: &'a str,
     /// The path in the document.
@@ -69,13 +69,13 @@ impl<'a> Request<'a> {
     }
 
     fn target(&self) -> String {
-        let path = match self.path.split_once('{') {
-            None => self.path.to_owned(),
-            Some((start, rest)) => {
+        let mut path = self.path.to_owned();
+        for parameter in self.parameter.split(',') {
+            if let Some((start, rest)) = path.clone().split_once('{') {
                 let (_, end) = rest.split_once('}').unwrap();
-                format!("{start}{}{end}", self.parameter)
+                path = format!("{start}{parameter}{end}");
             }
-        };
+        }
         path + self.query
     }
 
@@ -209,6 +209,14 @@ const REQUESTS: &str = r#"
     POST   /v1/releases                        -       422 form broken
     POST   /v1/releases                        -       415 {}
     POST   /v1/releases/rollback               -       409
+    POST   /v1/releases/rollback?to=1&message=m -      201
+    POST   /v1/releases/rollback?to=x          -       400
+    GET    /v1/releases/{release}/modules/{module} current,counter 200
+    GET    /v1/releases/{release}/modules/{module} 2,nobody 404
+    GET    /v1/releases/{release}/modules/{module} 9,counter 404
+    PUT    /v1/releases/{release}/pin          1       200
+    PUT    /v1/releases/{release}/pin          9       404
+    DELETE /v1/releases/{release}/pin          1       200
 "#;
 
 /// Sends each request of a table; returns their routes.

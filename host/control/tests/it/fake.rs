@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use exuvia_api::{
     Branch, Client, DeployOptions, Description, EventLine, Function, Holding, Info, Inspection,
     Killed, Parameter, Problem, Process, ProcessPage, Release, ReleaseModule, Rendered, Restarted,
-    SchedulerLoad, Sent, Sort, SupervisionTree, Suspended, Swap, Table, Top, TopProcess, Upload,
-    WaitingMessage, code,
+    RollbackOptions, SchedulerLoad, Sent, Sort, SupervisionTree, Suspended, Swap, Table, Top,
+    TopProcess, Upload, WaitingMessage, code,
 };
 use exuvia_control::{Bounds, Claim, Health, Host, Server, serve_with};
 use exuvia_node::abi::Kind;
@@ -76,9 +76,11 @@ fn release(number: u64, current: bool) -> Release {
         origin: number,
         modules: vec![ReleaseModule {
             name: "counter".to_owned(),
-            version: number,
+            version: Some(number),
             digest: "abc".to_owned(),
+            bytes: None,
         }],
+        logged: None,
     }
 }
 
@@ -293,11 +295,29 @@ impl Host for Fake {
         }
     }
 
-    fn releases(&self) -> Vec<Release> {
-        vec![release(2, true), release(1, false)]
+    fn releases(&self) -> Result<Vec<Release>, Problem> {
+        Ok(vec![release(2, true), release(1, false)])
     }
 
-    fn deploy(&self, modules: Vec<Upload>, options: DeployOptions) -> Result<Swap, Problem> {
+    fn module_of(&self, release: u64, module: &str) -> Result<Vec<u8>, Problem> {
+        match module {
+            "counter" => Ok(vec![release as u8, 0, 127]),
+            _ => Err(Problem::new(code::NO_MODULE, format!("no `{module}`"))),
+        }
+    }
+
+    fn pin(&self, release: u64, on: bool) -> Result<bool, Problem> {
+        Ok(on && release == 1)
+    }
+
+    fn deploy(
+        &self,
+        modules: Vec<Upload>,
+        options: DeployOptions,
+        author: String,
+    ) -> Result<Swap, Problem> {
+        // Who asks is known to the system.
+        assert!(author.starts_with("uid "), "{author}");
         if modules.iter().any(|module| module.bytes == b"broken") {
             return Err(Problem::new(code::LOAD, "not a module"));
         }
@@ -312,7 +332,16 @@ impl Host for Fake {
         })
     }
 
-    fn rollback(&self) -> Result<Swap, Problem> {
+    fn rollback(&self, options: RollbackOptions, author: String) -> Result<Swap, Problem> {
+        assert!(author.starts_with("uid "), "{author}");
+        if let Some(release) = options.to {
+            return Ok(Swap {
+                release: 3,
+                changed: true,
+                line: format!("note: {release} {}", options.message),
+                report: json!({}),
+            });
+        }
         Err(Problem::new(code::NO_EARLIER_RELEASE, "the first one"))
     }
 

@@ -197,7 +197,7 @@ struct Heard {
 impl Heard {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Swap(report) => self.swap = Some(report),
+            Event::Swap(report) => self.swap = Some(*report),
             Event::UpgradeCompleted(report) => {
                 // Not the report of the release that the previous step rolled back to.
                 let swap = self.swap.as_ref();

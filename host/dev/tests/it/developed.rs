@@ -127,7 +127,7 @@ impl Developed {
     #[track_caller]
     pub(crate) fn swap(&mut self) -> SwapReport {
         self.wait("a swap", |event| match event {
-            Seen::Node(Event::Swap(report)) => Some(report.clone()),
+            Seen::Node(Event::Swap(report)) => Some(SwapReport::clone(report)),
             Seen::Node(Event::Refused { reason, .. }) => panic!("refused: {reason}"),
             Seen::Dev(DevEvent::BuildFailed { reason, .. }) => panic!("not built: {reason}"),
             _ => None,

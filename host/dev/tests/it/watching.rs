@@ -64,7 +64,7 @@ impl Watched {
 
     fn swap(&mut self) -> SwapReport {
         event(&mut self.events, "a swap", |event| match event {
-            Seen::Node(Event::Swap(report)) => Some(report.clone()),
+            Seen::Node(Event::Swap(report)) => Some(SwapReport::clone(report)),
             Seen::Node(Event::Refused { reason, .. }) => panic!("refused: {reason}"),
             _ => None,
         })
@@ -311,7 +311,7 @@ fn a_dropped_watcher_stops_watching() {
     let again = Watcher::watch(&app, &WatchLimits::default()).unwrap();
     replace(&folder.path().join("build/two.wasm"), &wasm(2));
     let report = event(&mut events, "a swap", |event| match event {
-        Seen::Node(Event::Swap(report)) => Some(report.clone()),
+        Seen::Node(Event::Swap(report)) => Some(SwapReport::clone(report)),
         _ => None,
     });
     assert!(report.modules.iter().any(|module| module.name == "two"));

@@ -1,8 +1,11 @@
 //! What an inspection shows: data, with a name for each figure.
 
-use exuvia_code::Release;
+use std::collections::HashMap;
+
+use exuvia_code::{Digest, Release};
 use exuvia_engine::Artifact;
 use exuvia_process::resource::Holding;
+use exuvia_store::{Origin, Outcome, ReleaseRecord};
 
 use super::LimitsInfo;
 use crate::upgrade_state::UpgradeState;
@@ -86,7 +89,7 @@ pub struct ModuleInfo {
 }
 
 /// A release: the current one, or one that can be rolled back to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseInfo {
     /// Its number.
     pub release: u64,
@@ -96,17 +99,38 @@ pub struct ReleaseInfo {
     pub origin: u64,
     /// The versions, by name of the module.
     pub modules: Vec<ReleaseModuleInfo>,
+    /// What the release store has of it; `None`: there is no store, or it could not be written so far.
+    pub logged: Option<LoggedInfo>,
 }
 
 /// The version of a module in a release.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseModuleInfo {
     /// The module.
     pub name: String,
-    /// Its version number.
-    pub version: u32,
+    /// Its version number; `None`: it is not loaded.
+    pub version: Option<u32>,
     /// The first digits of its digest.
     pub digest: String,
+    /// Bytes of its file, if the release store has it.
+    pub bytes: Option<u64>,
+}
+
+/// What the release store has of a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedInfo {
+    /// When it was committed, in milliseconds since 1970.
+    pub at: u64,
+    /// What it came from.
+    pub origin: Origin,
+    /// Who deployed it; empty: the node.
+    pub author: String,
+    /// What its author says of it.
+    pub message: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Whether it is kept however many releases follow.
+    pub is_pinned: bool,
 }
 
 impl ReleaseInfo {
@@ -115,8 +139,9 @@ impl ReleaseInfo {
             .versions()
             .map(|version| ReleaseModuleInfo {
                 name: version.module.to_string(),
-                version: version.number,
+                version: Some(version.number),
                 digest: version.digest.short(),
+                bytes: None,
             })
             .collect();
         modules.sort_by(|a, b| a.name.cmp(&b.name));
@@ -125,6 +150,41 @@ impl ReleaseInfo {
             is_current,
             origin: release.origin,
             modules,
+            logged: None,
+        }
+    }
+
+    /// A release of the store. `version` returns the number of a loaded version.
+    pub(super) fn stored(
+        record: ReleaseRecord,
+        is_pinned: bool,
+        is_current: bool,
+        sizes: &HashMap<Digest, u64>,
+        version: impl Fn(&str, Digest) -> Option<u32>,
+    ) -> ReleaseInfo {
+        let modules = record.modules.into_iter();
+        let modules = modules.map(|(name, digest)| ReleaseModuleInfo {
+            version: version(&name, digest),
+            name,
+            digest: digest.short(),
+            bytes: sizes.get(&digest).copied(),
+        });
+        ReleaseInfo {
+            release: record.number,
+            is_current,
+            origin: match record.origin {
+                Origin::Rollback(to) | Origin::Failure(to) => to,
+                Origin::Files | Origin::Deploy => record.number,
+            },
+            modules: modules.collect(),
+            logged: Some(LoggedInfo {
+                at: record.at,
+                origin: record.origin,
+                author: record.author,
+                message: record.message,
+                outcome: record.outcome,
+                is_pinned,
+            }),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use exuvia_engine::Engine;
+use exuvia_store::StoreError;
 
 use super::{Inspector, LoadedInfo, ModuleInfo, NodeInfo, ReleaseInfo};
 
@@ -68,7 +69,30 @@ impl Inspector<'_> {
     }
 
     /// Returns the current release and those that can be rolled back to, newest first.
-    pub(crate) fn releases(&self) -> Vec<ReleaseInfo> {
+    pub(crate) fn releases(&self) -> Result<Vec<ReleaseInfo>, StoreError> {
+        let in_memory = self.releases_in_memory();
+        let Some(store) = self.core.log.store() else {
+            return Ok(in_memory);
+        };
+        let (log, sizes) = (store.releases()?, store.sizes()?);
+        let version = |module: &str, digest| {
+            let mut versions = self.core.code.versions(module).into_iter();
+            versions.find(|it| it.digest == digest).map(|it| it.number)
+        };
+        let current = self.core.code.current_id();
+        let stored = log.into_iter().map(|(record, is_pinned)| {
+            let is_current = record.number == current;
+            ReleaseInfo::stored(record, is_pinned, is_current, &sizes, version)
+        });
+        let mut releases: Vec<ReleaseInfo> = stored.collect();
+        if !releases.iter().any(|release| release.is_current) {
+            // It could not be written so far.
+            releases.splice(0..0, in_memory.into_iter().take(1));
+        }
+        Ok(releases)
+    }
+
+    fn releases_in_memory(&self) -> Vec<ReleaseInfo> {
         let code = &self.core.code;
         let current = ReleaseInfo::of(&code.current(), true);
         let targets = code.rollback_targets().into_iter();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use exuvia_code::{Digest, Release, Version};
+use exuvia_code::{Digest, HowToCommit, Release, Version, check_base};
 use exuvia_engine::{Artifact, Verified, VerifyError};
 use exuvia_process::Pid;
 
@@ -91,6 +91,9 @@ impl<'a> Deployment<'a> {
         let load = core.since(began);
         self.reached(SwapStage::Loaded);
         if chosen.new.is_empty() {
+            if self.options.from_files {
+                core.log.read(base.id, &self.modules);
+            }
             let nothing = self.swapper.nothing_new(&base, self.names(), options.loops);
             return Ok(nothing);
         }
@@ -199,18 +202,34 @@ impl<'a> Deployment<'a> {
                 release: core.code.current_id(),
             });
         }
+        let all = chosen.all();
+        let current = core.code.current();
+        check_base(base, &current, &all)?;
+        // From here on a start of the node finds it.
         let began = core.now();
-        let release = (core.code).commit(base, &chosen.all(), self.options.fresh)?;
+        if self.is_reported {
+            (core.log).commit(&current, &chosen.new, &self.modules, self.options)?;
+        }
+        report.stages.store = core.log.store().map(|_| core.since(began));
+        let began = core.now();
+        let how = HowToCommit {
+            on: Some(&current),
+            fresh: self.options.fresh,
+            restores: self.options.restores,
+        };
+        let release = core.code.commit_with(base, &all, &how)?;
         report.stages.commit = core.since(began);
         changes.committed();
-        (report.release, report.rollback) = (release.id, false);
+        (report.release, report.rollback) = (release.id, self.options.restores.is_some());
         match self.options.loops {
             Loops::Refuse => {}
             // Only from this release on: a rejected one exempts no process.
             Loops::Leave => pin_to_version(core, &verified.loops, release.id),
             Loops::Kill => loops.iter().for_each(|pid| core.kill(*pid)),
         }
-        let event = self.is_reported.then(|| Event::Swap(report.clone()));
+        let event = self
+            .is_reported
+            .then(|| Event::Swap(Box::new(report.clone())));
         let committed = Committed::of(&release, report, self.noticed);
         commit.announce(core, committed, event);
         Ok(release)

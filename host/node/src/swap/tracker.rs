@@ -102,7 +102,7 @@ pub(super) fn milliseconds(from: u64, to: u64) -> f64 {
 }
 
 impl OpenRelease {
-    fn report(self, superseded_by: Option<u64>, now: u64) -> Event {
+    fn report(self, superseded_by: Option<u64>, now: u64) -> UpgradeReport {
         let Committed {
             release,
             modules,
@@ -111,7 +111,7 @@ impl OpenRelease {
         } = self.committed;
         let figures = UpgradeFigures::of(&release);
         let progress = &release.progress;
-        Event::UpgradeCompleted(UpgradeReport {
+        UpgradeReport {
             release: release.id,
             rollback: release.origin != release.id,
             superseded_by,
@@ -125,7 +125,7 @@ impl OpenRelease {
             pause_us: figures.pause_us,
             running_ms: figures.first.map(|first| milliseconds(noticed, first)),
             took_ms: milliseconds(self.at, now),
-        })
+        }
     }
 }
 
@@ -175,9 +175,13 @@ impl ReleaseTracker {
         if core.code.pending(&open.committed.release) > 0 {
             return true;
         }
-        if let Some(open) = tracked.open.take() {
-            core.events.send(open.report(None, core.now()));
-        }
+        let Some(open) = tracked.open.take() else {
+            return false;
+        };
+        let report = open.report(None, core.now());
+        core.events.send(Event::UpgradeCompleted(report.clone()));
+        drop(tracked);
+        core.log.completed(&report);
         false
     }
 }
@@ -195,7 +199,8 @@ impl Commit<'_> {
         let mut tracked = self.tracker.tracked.lock();
         if let Some(open) = tracked.open.take() {
             let by = Some(committed.release.id);
-            core.events.send(open.report(by, at));
+            let report = open.report(by, at);
+            core.events.send(Event::UpgradeCompleted(report));
         }
         tracked.last = Some(committed.release.clone());
         if let Some(event) = event {
@@ -222,6 +227,7 @@ impl Commit<'_> {
             noticed: core.now(),
             release: current,
         };
+        core.log.rolled_back(&committed.release, "", true);
         // The rollback itself was reported when it happened.
         self.announce(core, committed, None);
     }

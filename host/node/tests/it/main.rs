@@ -34,6 +34,7 @@ mod pressure;
 mod probation;
 mod processes;
 mod puppet;
+mod releases;
 mod rights;
 mod sdk;
 mod sending;

@@ -97,6 +97,12 @@ const CRATES: &[Crate] = &[
         reason: "a connection is a process, whatever runs the others",
     },
     Crate {
+        name: "store",
+        may_use: &["code", "process"],
+        third_party: true,
+        reason: "what is kept on the disk is known without code that runs",
+    },
+    Crate {
         name: "supervisor",
         may_use: &["process"],
         third_party: true,
@@ -119,6 +125,7 @@ const CRATES: &[Crate] = &[
             "code",
             "engine",
             "io",
+            "store",
             "supervisor",
         ],
         third_party: true,
@@ -182,6 +189,11 @@ const RESTRICTED: &[Restricted] = &[
         // The engine needs it for the trait of a guest's output in `wasmtime-wasi`.
         only_in: &["engine", "io", "node", "api", "control", "cli"],
         reason: "scheduler threads never wait for an async runtime",
+    },
+    Restricted {
+        name: "redb",
+        only_in: &["store"],
+        reason: "one crate owns the files that outlast a node",
     },
     Restricted {
         name: "notify",

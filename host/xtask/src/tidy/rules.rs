@@ -18,6 +18,7 @@ const FOREIGN: &[&str] = &[
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "openapi.json",
+    "exuvia.schema.json",
 ];
 
 /// Where `unsafe` is allowed, and why.

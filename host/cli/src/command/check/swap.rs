@@ -12,34 +12,45 @@ use crate::error::CliError;
 use crate::output::{Output, Tone, clean};
 
 pub(super) fn run(old: &Path, new: &Path, output: &Output) -> Result<(), CliError> {
-    let checked = match exuvia_node::check_swap(&read(old)?, &read(new)?) {
-        Ok(checked) => checked,
-        Err(both) => {
-            let mut bad = 0;
-            for (file, faults) in [old, new].into_iter().zip(&both) {
-                if !faults.is_empty() {
-                    bad += 1;
-                    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                    show_faults(file, &faults, output)?;
-                }
-            }
-            return Err(not_loaded(bad, both.len()));
-        }
-    };
-    show(old, new, &checked, output)?;
+    let names = [old, new].map(|path| path.display().to_string());
+    let (before, after) = (read(old)?, read(new)?);
+    let checked = compared((&names[0], &before), (&names[1], &after), output)?;
     match checked.comparison.is_accepted() {
         true => Ok(()),
         false => Err(CliError::failed(format!(
             "{} cannot take the state of {}",
-            clean(&new.display().to_string()),
-            clean(&old.display().to_string())
+            clean(&names[1]),
+            clean(&names[0])
         ))
         .help("`exuvia deploy --fresh` gives up the state; docs/upgrade.md says how it is kept")),
     }
 }
 
-fn show(old: &Path, new: &Path, checked: &SwapCheck, output: &Output) -> Result<(), CliError> {
-    let (old, new) = (old.display().to_string(), new.display().to_string());
+/// Compares two modules, each with its name, and prints what a swap would do.
+pub(super) fn compared(
+    old: (&str, &[u8]),
+    new: (&str, &[u8]),
+    output: &Output,
+) -> Result<SwapCheck, CliError> {
+    let checked = match exuvia_node::check_swap(old.1, new.1) {
+        Ok(checked) => checked,
+        Err(both) => {
+            let mut bad = 0;
+            for (name, faults) in [old.0, new.0].into_iter().zip(&both) {
+                if !faults.is_empty() {
+                    bad += 1;
+                    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                    show_faults(name, &faults, output)?;
+                }
+            }
+            return Err(not_loaded(bad, both.len()));
+        }
+    };
+    show(old.0, new.0, &checked, output)?;
+    Ok(checked)
+}
+
+fn show(old: &str, new: &str, checked: &SwapCheck, output: &Output) -> Result<(), CliError> {
     if output.is_json() {
         let accepted = checked.comparison.is_accepted();
         return output.value(&json!({
@@ -55,7 +66,7 @@ fn show(old: &Path, new: &Path, checked: &SwapCheck, output: &Output) -> Result<
         Way::Undecided { .. } => output.paint(Tone::Warning, "unknown"),
         Way::Refused { .. } => output.paint(Tone::Bad, "bad"),
     };
-    output.line(&format!("{word} {} -> {}", clean(&old), clean(&new)))?;
+    output.line(&format!("{word} {} -> {}", clean(old), clean(new)))?;
     let line = |label: &str, text: &str| output.line(&format!("  {label}: {}", clean(text)));
     let warning = output.paint(Tone::Warning, "warning");
     match &compared.state {

@@ -1,0 +1,223 @@
+//! The file: opens it, and opens it again after an error of the disk, after which `redb` takes nothing more.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, TableDefinition,
+    WriteTransaction,
+};
+
+use crate::error::StoreError;
+
+/// The format that this crate writes. A new one is needed if old code must not read the file.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The tables: their names and types are the format.
+pub(crate) const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
+/// The log: [`crate::ReleaseRecord`] in JSON, by number.
+pub(crate) const RELEASES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("releases");
+/// The numbers of pinned releases.
+pub(crate) const PINS: TableDefinition<'_, u64, ()> = TableDefinition::new("pins");
+/// The length of each module.
+pub(crate) const MODULES: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("modules");
+/// The bytes of each module, in parts.
+pub(crate) const PARTS: TableDefinition<'_, ([u8; 32], u32), &[u8]> = TableDefinition::new("parts");
+
+/// Bytes of the file that are kept in memory.
+pub(crate) const CACHE: usize = 4 << 20;
+
+/// Opens the database. Another one than that of the path for tests.
+pub(crate) type Open = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    open: Open,
+    /// `None` after an error, until it is used again.
+    database: Mutex<Option<Database>>,
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl File {
+    /// Opens the file, which is made if it is missing.
+    pub(crate) fn open(path: &Path, open: Open) -> Result<File, StoreError> {
+        let file = File {
+            path: path.to_owned(),
+            open,
+            database: Mutex::new(None),
+        };
+        let found = file.read(|transaction| match transaction.open_table(META) {
+            Ok(table) => Ok(table.get("format")?.map(|found| found.value())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        })?;
+        match found {
+            Some(FORMAT) => {}
+            None => file.begin()?,
+            Some(found) => {
+                return Err(StoreError::Newer {
+                    path: file.path,
+                    found,
+                    known: FORMAT,
+                });
+            }
+        }
+        Ok(file)
+    }
+
+    /// Makes the tables of an empty database.
+    fn begin(&self) -> Result<(), StoreError> {
+        let is_empty = self.read(|transaction| Ok(transaction.list_tables()?.next().is_none()))?;
+        if !is_empty {
+            return Err(StoreError::Foreign(self.path.clone()));
+        }
+        self.write(tables)
+    }
+
+    /// Reads a state of the file that does not change meanwhile.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let transaction = self.with(|database| database.begin_read().map_err(Into::into));
+        let done = transaction.and_then(|transaction| read(&transaction).map_err(Failed::Database));
+        done.map_err(|failed| self.failed(failed, |path, why| StoreError::Read { path, why }))
+    }
+
+    /// Writes all or nothing. When it returns, what was written is on the disk.
+    pub(crate) fn write<T>(
+        &self,
+        write: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let done = self.with(|database| {
+            let mut transaction = database.begin_write()?;
+            // After a crash the file is not read through.
+            transaction.set_quick_repair(true);
+            let done = write(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        });
+        done.map_err(|failed| self.failed(failed, |path, why| StoreError::Write { path, why }))
+    }
+
+    /// One at a time: a transaction that writes is short but for its sync.
+    fn with<T>(
+        &self,
+        action: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, Failed> {
+        let mut database = self.database.lock();
+        let open = match database.take() {
+            Some(open) => open,
+            None => (self.open)().map_err(Failed::Open)?,
+        };
+        match action(database.insert(open)) {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                // Opened anew the next time, which also repairs what was cut off.
+                *database = None;
+                Err(Failed::Database(error))
+            }
+        }
+    }
+
+    fn failed(
+        &self,
+        failed: Failed,
+        otherwise: impl FnOnce(PathBuf, String) -> StoreError,
+    ) -> StoreError {
+        let path = self.path.clone();
+        let damaged = |path, what| StoreError::Damaged { path, what };
+        match failed {
+            Failed::Open(DatabaseError::DatabaseAlreadyOpen) => StoreError::InUse(path),
+            Failed::Open(DatabaseError::Storage(StorageError::Io(error)))
+                if error.kind() == ErrorKind::InvalidData =>
+            {
+                StoreError::Foreign(path)
+            }
+            Failed::Open(DatabaseError::UpgradeRequired(_)) => StoreError::Foreign(path),
+            Failed::Open(DatabaseError::Storage(StorageError::Corrupted(what)))
+            | Failed::Database(redb::Error::Corrupted(what)) => damaged(path, what),
+            Failed::Open(error) => StoreError::Open {
+                path,
+                why: error.to_string(),
+            },
+            Failed::Database(redb::Error::Io(error)) => otherwise(path, error.to_string()),
+            Failed::Database(error) => otherwise(path, error.to_string()),
+        }
+    }
+}
+
+enum Failed {
+    Open(DatabaseError),
+    Database(redb::Error),
+}
+
+fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.open_table(RELEASES)?;
+    transaction.open_table(PINS)?;
+    transaction.open_table(MODULES)?;
+    transaction.open_table(PARTS)?;
+    Ok(())
+}
+
+/// Opens the database of a path, which is made if it is missing, with its folder.
+pub(crate) fn at(path: &Path) -> Open {
+    let path = path.to_owned();
+    Box::new(move || {
+        if !path.try_exists().map_err(io)? {
+            make(&path)?;
+        }
+        Database::builder().set_cache_size(CACHE).open(&path)
+    })
+}
+
+/// Makes the file beside its place and then puts it there: one that is cut off while it is made could not be told from a
+/// file of something else.
+fn make(path: &Path) -> Result<(), DatabaseError> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    // Left by a program that had this number.
+    let _ = std::fs::remove_file(&beside);
+    let done = made(&beside).and_then(|()| {
+        match std::fs::hard_link(&beside, path) {
+            // Another node was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            done => done.map_err(io),
+        }
+    });
+    let removed = std::fs::remove_file(&beside).map_err(io);
+    done.and(removed)?;
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io)
+}
+
+fn made(path: &Path) -> Result<(), DatabaseError> {
+    let storage =
+        |error: redb::Error| DatabaseError::Storage(StorageError::Io(std::io::Error::other(error)));
+    let database = Database::create(path)?;
+    let transaction = database
+        .begin_write()
+        .map_err(|error| storage(error.into()))?;
+    tables(&transaction).map_err(storage)?;
+    transaction.commit().map_err(|error| storage(error.into()))
+}
+
+fn io(error: std::io::Error) -> DatabaseError {
+    DatabaseError::Storage(StorageError::Io(error))
+}
