@@ -1,12 +1,15 @@
 //! The client of the API. Its parts:
 //!
 //! - `connection`: one connection for each request, and why none can be made.
+//! - `remote`: connections to other machines.
 //! - `events`: streams of events, which continue when their connection breaks.
 
 mod connection;
 mod events;
+mod remote;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -17,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub use self::events::EventStream;
+pub use self::remote::{RemoteNode, fingerprint_of};
 use crate::error::ClientError;
 use crate::limits::MAX_REASON_BYTES;
 use crate::message::{CallRequest, MessageRequest, Reply, Sent};
@@ -28,6 +32,7 @@ use crate::process::{
 };
 use crate::release::{DeployOptions, Pinned, ReleaseList, RollbackOptions, Swap, Upload};
 use crate::socket_path;
+use crate::token::{NewToken, Token, TokenCreated, TokenList};
 use crate::top::{Sort, Top};
 
 /// The maximum size of a response: a listing of 100,000 processes has about 30 MiB.
@@ -42,10 +47,18 @@ const JSON: &str = "application/json";
 /// The path of the node's events.
 const EVENTS: &str = "/v1/events";
 
-/// The control socket of a node, seen from a client.
+/// A node, seen from a client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    node: Target,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug)]
+enum Target {
+    /// Its control socket.
+    Socket(PathBuf),
+    Remote(Arc<RemoteNode>),
 }
 
 /// A response: the fields that this client knows, and the JSON as it was received.
@@ -68,12 +81,32 @@ impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
         let socket = socket.into();
         socket_path::check_path(&socket)?;
-        Ok(Self { socket })
+        Ok(Self {
+            node: Target::Socket(socket),
+        })
     }
 
-    /// Returns the path of the socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Returns a client for a node on another machine without connecting.
+    pub fn remote(node: RemoteNode) -> Self {
+        Self {
+            node: Target::Remote(Arc::new(node)),
+        }
+    }
+
+    /// Returns the path of the socket, if it is on this machine.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.node {
+            Target::Socket(socket) => Some(socket),
+            Target::Remote(_) => None,
+        }
+    }
+
+    /// Returns where the node is, for people: the path of its socket, or its address.
+    pub fn place(&self) -> String {
+        match &self.node {
+            Target::Socket(socket) => socket.display().to_string(),
+            Target::Remote(node) => node.address.clone(),
+        }
     }
 
     /// Returns the state of the node.
@@ -249,6 +282,22 @@ impl Client {
         Ok(collect(response).await?.to_vec())
     }
 
+    /// Makes a token.
+    pub async fn new_token(&self, token: &NewToken) -> Result<Answer<TokenCreated>, ClientError> {
+        self.post("/v1/tokens", json_of(token)?).await
+    }
+
+    /// Returns all tokens, without their secrets.
+    pub async fn tokens(&self) -> Result<Answer<TokenList>, ClientError> {
+        self.get("/v1/tokens").await
+    }
+
+    /// Revokes a token.
+    pub async fn revoke_token(&self, id: &str) -> Result<Answer<Token>, ClientError> {
+        let path = format!("/v1/tokens/{}", percent_encoded(id));
+        self.ask(Method::DELETE, &path, None).await
+    }
+
     /// Streams the events of the node from now on. The stream survives a broken connection.
     pub async fn events(&self) -> Result<EventStream, ClientError> {
         let response = self.open(EVENTS, None).await?;
@@ -326,10 +375,16 @@ impl Client {
                 body.bytes
             }
         };
+        if let Target::Remote(node) = &self.node {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", node.token));
+        }
         let request = request
             .body(Full::new(Bytes::from(bytes)))
             .map_err(|error| ClientError::Nonsense(error.to_string()))?;
-        connection::request(&self.socket, request).await
+        match &self.node {
+            Target::Socket(socket) => connection::request(socket, request).await,
+            Target::Remote(node) => remote::request(node, request).await,
+        }
     }
 }
 

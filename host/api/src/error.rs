@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::fingerprint::Fingerprint;
 use crate::problem::Problem;
 use crate::socket_path::MAX_SOCKET_PATH_BYTES;
 
@@ -35,6 +36,16 @@ pub enum ClientError {
         /// A hint for the user.
         help: &'static str,
     },
+    /// Somebody else is at the address.
+    #[error("{address} shows another certificate than before: {seen}, not {expected}")]
+    Stranger {
+        /// The address that was tried.
+        address: String,
+        /// What the certificate of the node should be.
+        expected: Fingerprint,
+        /// What it is.
+        seen: Fingerprint,
+    },
     /// The path does not fit into a socket address.
     #[error(transparent)]
     PathTooLong(#[from] PathTooLong),
@@ -54,6 +65,7 @@ impl ClientError {
     pub fn code(&self) -> &str {
         match self {
             Self::NoNode { .. } | Self::PathTooLong(_) => "no_node",
+            Self::Stranger { .. } => "stranger",
             Self::Node(problem) => &problem.code,
             Self::Broken(_) => "broken",
             Self::Nonsense(_) => "nonsense",
@@ -65,6 +77,9 @@ impl ClientError {
         match self {
             Self::NoNode { help, .. } => Some(help),
             Self::PathTooLong(_) => Some(PathTooLong::HELP),
+            Self::Stranger { .. } => Some(
+                "nothing was sent. If the node has a new certificate, `exuvia login ADDR` takes it; if not, somebody else answers there",
+            ),
             Self::Node(problem) => problem.help.as_deref(),
             Self::Broken(_) => Some("see the node's output; `exuvia info` shows whether it runs"),
             Self::Nonsense(_) => Some("node and client may have different versions"),
@@ -81,6 +96,9 @@ impl ClientError {
 
     /// Returns whether no node could be reached at all.
     pub fn unreachable(&self) -> bool {
-        matches!(self, Self::NoNode { .. } | Self::PathTooLong(_))
+        matches!(
+            self,
+            Self::NoNode { .. } | Self::PathTooLong(_) | Self::Stranger { .. }
+        )
     }
 }

@@ -16,6 +16,7 @@
 mod client;
 mod error;
 mod event;
+mod fingerprint;
 mod limits;
 mod message;
 mod multipart;
@@ -25,14 +26,17 @@ mod problem;
 mod process;
 mod query;
 mod release;
+mod role;
 mod socket_path;
 mod sse;
 mod time;
+mod token;
 mod top;
 
-pub use client::{Answer, Client, EventStream};
+pub use client::{Answer, Client, EventStream, RemoteNode, fingerprint_of};
 pub use error::{ClientError, PathTooLong};
 pub use event::EventLine;
+pub use fingerprint::Fingerprint;
 pub use limits::{
     DEFAULT_LISTED, DEFAULT_TOP, DEFAULT_TRACED, MAX_CALL_TIMEOUT, MAX_DEPLOY_BYTES,
     MAX_DEPLOY_MODULES, MAX_LISTED, MAX_PART_HEAD_BYTES, MAX_REASON_BYTES, MAX_REQUEST_BYTES,
@@ -53,6 +57,8 @@ pub use release::{
     DeployOptions, Logged, Loops, Outcome, Pinned, Release, ReleaseList, ReleaseModule,
     ReleaseOrigin, RollbackOptions, Swap, Upload,
 };
+pub use role::Role;
 pub use socket_path::{MAX_SOCKET_PATH_BYTES, check_path};
 pub use time::now;
+pub use token::{MAX_TOKENS, NewToken, Token, TokenCreated, TokenList};
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};

@@ -17,7 +17,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
 use self::model::{Body, Document, In, Info, License, Operation, Parameter, Response};
+use crate::problem::code::FORBIDDEN;
 use crate::problem::{Details, PROBLEM_JSON, code};
+use crate::role::Role;
 
 /// The path at which a node serves the document.
 pub const PATH: &str = "/v1/openapi.json";
@@ -106,7 +108,12 @@ impl Table {
             table: self,
             method,
             path,
-            operation: Operation::new(id, summary, names.map(path_parameter).collect()),
+            operation: Operation::new(
+                id,
+                summary,
+                Role::needed(&method.to_uppercase(), path),
+                names.map(path_parameter).collect(),
+            ),
         }
     }
 
@@ -200,7 +207,9 @@ impl Route<'_> {
     fn fails_with(mut self, codes: &[&str]) {
         let mut reasons: BTreeMap<u16, Vec<String>> = BTreeMap::new();
         for &(code, status, title) in code::ALL {
-            if codes.contains(&code) {
+            // Every route that somebody may not use, or whose processes have pids.
+            let is_guarded = code == FORBIDDEN && self.path != PATH && self.path != "/healthz";
+            if codes.contains(&code) || is_guarded && self.path != "/readyz" {
                 let reasons = reasons.entry(status).or_default();
                 reasons.push(format!("`{code}`: {title}"));
             }
@@ -226,6 +235,7 @@ fn path_parameter(name: &str) -> Parameter {
     let description = match name {
         "process" => "A pid, as `<3.1>`, or a registered name",
         "module" => "The name of a module",
+        "token" => "The id of a token",
         _ => "The number of a release, or `current`",
     };
     Parameter {

@@ -42,6 +42,10 @@ pub mod code {
         BUSY = "busy", 503, "More is under way than is served at a time";
         /// No process has this pid or name.
         NO_PROCESS = "no_process", 404, "There is no such process";
+        /// The request has no token that is good.
+        UNAUTHORIZED = "unauthorized", 401, "There is no good token";
+        /// The caller's role does not suffice.
+        FORBIDDEN = "forbidden", 403, "The role does not allow that";
         /// The current release has no such module.
         NO_MODULE = "no_module", 404, "There is no such module";
         /// The release is neither current nor in the release store.
@@ -68,6 +72,8 @@ pub mod code {
         CONFLICT = "conflict", 409, "Another swap was committed first";
         /// There is no release to roll back to.
         NO_EARLIER_RELEASE = "no_earlier_release", 409, "There is no earlier release";
+        /// There is no such token.
+        NO_TOKEN = "no_token", 404, "There is no such token";
         /// The node keeps no releases.
         NO_STORE = "no_store", 409, "The node has no release store";
         /// As many releases are pinned as may be.

@@ -494,6 +494,10 @@ fn started(app: &App, server: &Server, watching: &str, metrics: Option<SocketAdd
     if !watching.is_empty() {
         let _ = write!(line, ", watching {watching}");
     }
+    let remote = server.remote();
+    if let Some((address, fingerprint)) = remote {
+        let _ = write!(line, ", remote at {address} with certificate {fingerprint}");
+    }
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     if let Some(metrics) = &metrics {
         let _ = write!(line, ", metrics at {metrics}");
@@ -509,6 +513,8 @@ fn started(app: &App, server: &Server, watching: &str, metrics: Option<SocketAdd
             "socket": socket.to_string(),
             "watching": !watching.is_empty(),
             "metrics": metrics,
+            "remote": remote.map(|(address, _)| address.to_string()),
+            "fingerprint": remote.map(|(_, fingerprint)| fingerprint.to_string()),
             "os_process": std::process::id(),
         }),
     )

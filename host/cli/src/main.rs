@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod foreground;
 mod gate;
+mod hosts;
 mod output;
 mod page;
 mod place;
@@ -46,6 +47,9 @@ struct Arguments {
     /// exuvia.toml]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// A node on another machine, by the name that `exuvia login` gave it
+    #[arg(long, global = true, value_name = "HOST", conflicts_with = "socket")]
+    to: Option<String>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -72,6 +76,10 @@ enum Command {
     Rollback(command::rollback::Arguments),
     Releases(command::releases::Arguments),
     Diff(command::diff::Arguments),
+    Login(command::login::Arguments),
+    Logout(command::login::Logout),
+    Hosts(command::login::List),
+    Token(command::token::Arguments),
     Pin(command::pin::Pin),
     Unpin(command::pin::Unpin),
     Ps(command::ps::Arguments),
@@ -124,7 +132,10 @@ impl Drop for Finish<'_> {
 }
 
 fn run(arguments: Arguments, output: &Output) -> Result<(), CliError> {
-    let place = Place::new(arguments.socket, environment("EXUVIA_SOCKET"));
+    let place = match &arguments.to {
+        Some(host) => Place::host(host)?,
+        None => Place::new(arguments.socket, environment("EXUVIA_SOCKET")),
+    };
     // One thread suffices: the node has its own, and blocking work runs on tokio's blocking
     // pool.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -141,6 +152,10 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), CliError> {
             Command::Rollback(arguments) => command::rollback::run(arguments, &place, output).await,
             Command::Releases(_) => command::releases::run(&place, output).await,
             Command::Diff(arguments) => command::diff::run(&arguments, &place, output).await,
+            Command::Login(arguments) => command::login::login(arguments, &place, output).await,
+            Command::Logout(arguments) => command::login::logout(&arguments, output),
+            Command::Hosts(_) => command::login::list(output),
+            Command::Token(arguments) => command::token::run(arguments, &place, output).await,
             Command::Pin(arguments) => command::pin::pin(&arguments, &place, output).await,
             Command::Unpin(arguments) => command::pin::unpin(&arguments, &place, output).await,
             Command::Ps(arguments) => command::ps::run(arguments, &place, output).await,

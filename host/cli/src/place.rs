@@ -4,10 +4,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use exuvia_api::Client;
+use exuvia_api::{Client, RemoteNode};
 use exuvia_manifest::FILE_NAME;
 
 use crate::error::CliError;
+use crate::hosts::Hosts;
 
 /// The path of the socket, relative to the manifest's folder.
 const BESIDE: &str = ".exuvia/node.sock";
@@ -16,12 +17,33 @@ const BESIDE: &str = ".exuvia/node.sock";
 #[derive(Debug)]
 pub(crate) struct Place {
     given: Option<PathBuf>,
+    /// A node on another machine.
+    remote: Option<RemoteNode>,
 }
 
 impl Place {
     pub(crate) fn new(option: Option<PathBuf>, environment: Option<OsString>) -> Self {
         Self {
             given: option.or_else(|| environment.map(PathBuf::from)),
+            remote: None,
+        }
+    }
+
+    /// A node on another machine, by its name in the user's file of hosts.
+    pub(crate) fn host(name: &str) -> Result<Self, CliError> {
+        Ok(Self {
+            given: None,
+            remote: Some(Hosts::load()?.get(name)?),
+        })
+    }
+
+    /// Fails if a node on another machine is meant: this is for one on this machine.
+    pub(crate) fn check_here(&self) -> Result<(), CliError> {
+        match &self.remote {
+            None => Ok(()),
+            Some(_) => Err(CliError::usage(
+                "`--to` is for commands to a running node, and this one needs none or starts one",
+            )),
         }
     }
 
@@ -57,6 +79,9 @@ impl Place {
 
     /// Returns a client of the app that the current folder is part of.
     pub(crate) fn client(&self) -> Result<Client, CliError> {
+        if let Some(remote) = &self.remote {
+            return Ok(Client::remote(remote.clone()));
+        }
         let folder = std::env::current_dir().map_err(|error| {
             CliError::failed(format!(
                 "the current folder does not exist any more: {error}"
@@ -67,6 +92,9 @@ impl Place {
 
     /// Returns a client of the node that runs `app`.
     pub(crate) fn client_of_app(&self, app: &Path) -> Result<Client, CliError> {
+        if let Some(remote) = &self.remote {
+            return Ok(Client::remote(remote.clone()));
+        }
         Ok(Client::new(self.of_app(app))?)
     }
 }

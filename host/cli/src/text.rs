@@ -31,17 +31,32 @@ pub(crate) fn excerpt(text: &str, most: usize) -> String {
 }
 
 /// Returns how long ago a time was, in milliseconds since 1970, in one unit.
-#[expect(clippy::disallowed_methods, reason = "an age for people")]
 pub(crate) fn age(at_ms: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-    let seconds = now.saturating_sub(at_ms) / 1000;
+    span(now_ms().saturating_sub(at_ms))
+}
+
+/// Returns how far a time is in the future.
+pub(crate) fn until(at_ms: u64) -> String {
+    match at_ms.saturating_sub(now_ms()) {
+        0 => "expired".to_owned(),
+        left => format!("in {}", span(left)),
+    }
+}
+
+fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an age for people")]
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

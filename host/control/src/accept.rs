@@ -4,11 +4,12 @@
 //! [`MAX_CONNECTIONS`] for a while and delays no other request.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::{Extension, Router};
-use exuvia_api::{Problem, code};
+use exuvia_api::{Problem, Role, code};
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +20,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::access::Caller;
+use crate::audit::Audit;
 use crate::bodies::forget_request;
 use crate::problem::Refusal;
 use crate::server::closed;
@@ -41,9 +44,32 @@ const OUT_OF_FILES: Duration = Duration::from_millis(100);
 /// Pause before checking again whether the request of a disconnected client has been read.
 const UNREAD: Duration = Duration::from_millis(20);
 
+/// What the clients of a socket may do.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) role: Role,
+    pub(crate) audit: Option<Audit>,
+}
+
+impl Door {
+    fn caller(&self, stream: &UnixStream) -> Caller {
+        let name = match stream.peer_cred() {
+            Ok(peer) => format!("uid {}", peer.uid()),
+            Err(_) => "unknown".to_owned(),
+        };
+        Caller {
+            name: name.into(),
+            role: self.role,
+            scope: Arc::default(),
+            audit: self.audit.clone(),
+        }
+    }
+}
+
 /// Serves connections until `closing` is set, and then waits for the open ones to end.
 pub(crate) async fn connections(
     listener: UnixListener,
+    door: Door,
     router: Router,
     head: Duration,
     closing: watch::Receiver<bool>,
@@ -76,10 +102,7 @@ pub(crate) async fn connections(
             }
         };
         let router = match open.len() {
-            0..MAX_CONNECTIONS => match stream.peer_cred() {
-                Ok(peer) => router.clone().layer(Extension(Peer { uid: peer.uid() })),
-                Err(_) => router.clone(),
-            },
+            0..MAX_CONNECTIONS => router.clone().layer(Extension(door.caller(&stream))),
             _ => full.clone(),
         };
         let service = TowerToHyperService::new(router);
@@ -89,13 +112,6 @@ pub(crate) async fn connections(
     }
     drop(listener);
     while open.join_next().await.is_some() {}
-}
-
-/// The program at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer {
-    /// The system's user that it runs as.
-    pub(crate) uid: u32,
 }
 
 type Http = Connection<TokioIo<UnixStream>, TowerToHyperService<Router>>;

@@ -1,6 +1,7 @@
 //! The errors of starting a server.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use exuvia_api::PathTooLong;
@@ -32,6 +33,30 @@ pub enum ServeError {
     /// The path does not fit into a socket address.
     #[error(transparent)]
     PathTooLong(#[from] PathTooLong),
+    /// The file of tokens is not what was written.
+    #[error("the tokens in {} cannot be read: {why}", .path.display())]
+    Tokens {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A certificate cannot be used or made.
+    #[error("the certificate {} cannot be used: {why}", .path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An address cannot be listened to.
+    #[error("the API cannot be served at {address}: {error}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the operating system.
+        error: io::Error,
+    },
     /// The operating system reported an error.
     #[error("could not {doing} {}: {error}", .path.display())]
     Io {
@@ -63,6 +88,13 @@ impl ServeError {
             Self::Foreign { .. } | Self::NotASocket { .. } => {
                 Some("choose another path with `--socket PATH`")
             }
+            Self::Tokens { .. } => {
+                Some("move the file away; tokens have to be made again then (`exuvia token new`)")
+            }
+            Self::Certificate { .. } => {
+                Some("name the files of a certificate and its key in PEM with --cert and --key")
+            }
+            Self::Address { .. } => Some("choose another address with `--remote ADDR`"),
             Self::PathTooLong(_) => Some(PathTooLong::HELP),
             Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => Some(
                 "it belongs to another user: run the node as that user, or choose another path \

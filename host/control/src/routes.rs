@@ -5,11 +5,13 @@
 //! - `processes`: listings, and what is done with one process.
 //! - `releases`: deployments and rollbacks.
 //! - `streams`: events and traces.
+//! - `tokens`: those of the remote API.
 
 mod node;
 mod processes;
 mod releases;
 mod streams;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -18,21 +20,24 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{Method, Uri};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 use axum::{Json, Router};
-use exuvia_api::{Problem, code};
+use exuvia_api::{Problem, Role, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use self::streams::{MAX_STREAMS, MAX_TRACES};
+use crate::access;
 use crate::bodies::Bodies;
 use crate::event_log::EventLog;
 use crate::health::Health;
 use crate::host::Host;
 use crate::problem::{Refusal, panicked};
 use crate::server::{Bounds, StopRequest};
+use crate::tokens::SharedTokens;
 
 /// The maximum number of concurrent requests. Each may occupy a thread of tokio's blocking
 /// pool, which has 512.
@@ -59,6 +64,7 @@ pub(crate) struct Shared<H> {
     pub(crate) events: Arc<EventLog>,
     pub(crate) bounds: Bounds,
     pub(crate) bodies: Arc<Bodies>,
+    pub(crate) tokens: SharedTokens,
 }
 
 pub(crate) type App<H> = State<Arc<Shared<H>>>;
@@ -105,6 +111,9 @@ impl<H: Host> Table<H> {
             .post("/v1/releases", releases::deploy::<H>)
             .get("/v1/releases/{release}", releases::release::<H>)
             .post("/v1/releases/rollback", releases::rollback::<H>)
+            .get("/v1/tokens", tokens::list::<H>)
+            .post("/v1/tokens", tokens::create::<H>)
+            .delete("/v1/tokens/{token}", tokens::revoke::<H>)
             .put("/v1/releases/{release}/pin", releases::pin::<H>)
             .delete("/v1/releases/{release}/pin", releases::unpin::<H>)
             .get(
@@ -135,6 +144,9 @@ impl<H: Host> Table<H> {
         path: &'static str,
         to: MethodRouter<Arc<Shared<H>>>,
     ) -> Self {
+        let needed = Role::needed(method.as_str(), path);
+        let guard = move |request, next| access::guard(needed, path, request, next);
+        let to = to.route_layer(middleware::from_fn(guard));
         self.router = self.router.route(path, to);
         self.listed.push((method, path));
         self

@@ -4,22 +4,31 @@
 //! both, which stops the node, answers the request and then closes the server, so that the
 //! response is still sent.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exuvia_api::StopReport;
+use exuvia_api::{Fingerprint, Role, StopReport};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::accept;
+use crate::accept::{self, Door};
+use crate::audit::Audit;
 use crate::bodies::{Bodies, MAX_BODIES_BYTES};
 use crate::error::ServeError;
 use crate::event_log::EventLog;
 use crate::health::Health;
 use crate::host::Host;
+use crate::remote::RemoteDoor;
 use crate::routes::{self, MAX_REQUESTS, Shared};
 use crate::socket::Claim;
+use crate::tokens::Tokens;
+
+/// The mode of the node's own socket, whose clients may do everything.
+const OWN_MODE: u32 = 0o600;
+/// The mode of a socket for another role: its folder says who reaches it.
+const SHARED_MODE: u32 = 0o666;
 
 /// How long requests in progress may take once the server closes. Those that wait for the
 /// node's processes have failed by then.
@@ -29,9 +38,13 @@ const CLOSING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Server {
     claim: Claim,
+    /// The sockets for other roles.
+    others: Vec<Claim>,
+    remote: Option<(SocketAddr, Fingerprint)>,
     closing: watch::Sender<bool>,
     stops: mpsc::Receiver<StopRequest>,
     task: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
     /// Keeps the event log.
     collecting: JoinHandle<()>,
 }
@@ -93,7 +106,17 @@ pub fn serve_with<H: Host>(
     health: &Health<H>,
     bounds: Bounds,
 ) -> Result<Server, ServeError> {
-    let listener = claim.listen()?;
+    let listener = claim.listen(OWN_MODE)?;
+    let mut listeners = Vec::new();
+    for (role, mut claim) in claim.take_others() {
+        listeners.push((claim.listen(SHARED_MODE)?, role, claim));
+    }
+    let path = claim.path().with_extension("tokens.json");
+    let tokens = Arc::new(Tokens::load(&path)?);
+    let remote = claim.take_remote();
+    let address = remote.as_ref().map(|it| (it.address(), it.fingerprint()));
+    let path = audit_path(claim.path());
+    let audit = Audit::start(&path).map_err(|error| ServeError::io("write", &path, error))?;
     let (closing, until) = watch::channel(false);
     // Capacity 1 suffices: a second request to stop is rejected.
     let (stop, stops) = mpsc::channel(1);
@@ -113,15 +136,54 @@ pub fn serve_with<H: Host>(
         events: Arc::clone(&events),
         bounds,
         bodies: Bodies::new(bounds.bodies),
+        tokens: Arc::clone(&tokens),
     }));
-    let task = tokio::spawn(accept::connections(listener, router, bounds.head, until));
+    let door = |role| Door {
+        role,
+        audit: Some(audit.clone()),
+    };
+    let serve = |listener, role| {
+        let connections = accept::connections(
+            listener,
+            door(role),
+            router.clone(),
+            bounds.head,
+            until.clone(),
+        );
+        tokio::spawn(connections)
+    };
+    let task = serve(listener, Role::Admin);
+    let (mut serving, others): (Vec<_>, Vec<_>) = listeners
+        .into_iter()
+        .map(|(listener, role, claim)| (serve(listener, role), claim))
+        .unzip();
+    if let Some(remote) = remote {
+        let door = RemoteDoor {
+            tokens,
+            audit: audit.clone(),
+        };
+        let connections = remote.serve(router.clone(), door, bounds.head, until.clone());
+        serving.push(tokio::spawn(async move {
+            if let Err(error) = connections.await {
+                tracing::error!("the remote API is not served: {error}");
+            }
+        }));
+    }
     Ok(Server {
         claim,
+        others,
+        remote: address,
         closing,
         stops,
         task,
+        serving,
         collecting,
     })
+}
+
+/// Returns the file of the audit log: beside the socket, and named after it, since a folder may have several.
+fn audit_path(socket: &Path) -> PathBuf {
+    socket.with_extension("audit.jsonl")
 }
 
 /// Completes when the server closes.
@@ -134,6 +196,16 @@ impl Server {
     /// Returns the path of the socket.
     pub fn path(&self) -> &Path {
         self.claim.path()
+    }
+
+    /// Returns where other machines are served, and by which certificate, if they are.
+    pub fn remote(&self) -> Option<(SocketAddr, Fingerprint)> {
+        self.remote
+    }
+
+    /// Returns the paths of the sockets for other roles.
+    pub fn others(&self) -> impl Iterator<Item = &Path> {
+        self.others.iter().map(Claim::path)
     }
 
     /// Waits until a client asks to stop the node.
@@ -151,7 +223,13 @@ impl Server {
         self.stops.close();
         // Dropping a pending request tells its client that the node is already stopping.
         while self.stops.try_recv().is_ok() {}
-        if tokio::time::timeout(CLOSING, &mut self.task).await.is_err() {
+        let all = async {
+            let _ = (&mut self.task).await;
+            for serving in &mut self.serving {
+                let _ = serving.await;
+            }
+        };
+        if tokio::time::timeout(CLOSING, all).await.is_err() {
             tracing::warn!("the control socket was closed before all requests had finished");
         }
     }
@@ -160,6 +238,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+        self.serving.iter().for_each(JoinHandle::abort);
         self.collecting.abort();
     }
 }

@@ -14,10 +14,11 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use exuvia_api::check_path;
+use exuvia_api::{Role, check_path};
 use tokio::net::{UnixListener, UnixSocket};
 
 use crate::error::ServeError;
+use crate::remote::Remote;
 
 /// The maximum number of connections that wait to be accepted. Only a faulty client opens more.
 const BACKLOG: u32 = 128;
@@ -28,6 +29,9 @@ pub struct Claim {
     path: PathBuf,
     /// Whether this claim created the file at the path.
     bound: bool,
+    /// Further sockets, each for a role.
+    others: Vec<(Role, Claim)>,
+    remote: Option<Remote>,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -53,8 +57,32 @@ impl Claim {
         Ok(Self {
             path,
             bound: false,
+            others: Vec::new(),
+            remote: None,
             _lock: lock,
         })
+    }
+
+    /// Adds a socket whose clients have this role.
+    #[must_use]
+    pub fn with(mut self, role: Role, other: Claim) -> Self {
+        self.others.push((role, other));
+        self
+    }
+
+    /// Also serves other machines.
+    #[must_use]
+    pub fn with_remote(mut self, remote: Remote) -> Self {
+        self.remote = Some(remote);
+        self
+    }
+
+    pub(crate) fn take_remote(&mut self) -> Option<Remote> {
+        self.remote.take()
+    }
+
+    pub(crate) fn take_others(&mut self) -> Vec<(Role, Claim)> {
+        std::mem::take(&mut self.others)
     }
 
     /// Returns the claimed path.
@@ -64,13 +92,13 @@ impl Claim {
 
     /// Listens at the path. No client can connect before the mode is set, since a socket that
     /// is bound but not listening refuses connections.
-    pub(crate) fn listen(&mut self) -> Result<UnixListener, ServeError> {
+    pub(crate) fn listen(&mut self, mode: u32) -> Result<UnixListener, ServeError> {
         let failed = |error: io::Error| ServeError::io("listen at", &self.path, error);
         let socket = UnixSocket::new_stream().map_err(failed)?;
         socket.bind(&self.path).map_err(failed)?;
         self.bound = true;
         let failed = |error: io::Error| ServeError::io("listen at", &self.path, error);
-        fs::set_permissions(&self.path, Permissions::from_mode(0o600)).map_err(failed)?;
+        fs::set_permissions(&self.path, Permissions::from_mode(mode)).map_err(failed)?;
         socket.listen(BACKLOG).map_err(failed)
     }
 }

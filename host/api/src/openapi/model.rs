@@ -7,6 +7,8 @@ use schemars::Schema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::role::Role;
+
 #[derive(Serialize)]
 pub(super) struct Document {
     pub(super) openapi: &'static str,
@@ -38,6 +40,9 @@ pub(super) struct Operation {
     pub(super) summary: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) description: Option<&'static str>,
+    /// The least role that it needs.
+    #[serde(rename = "x-role")]
+    pub(super) role: Role,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) parameters: Vec<Parameter>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,12 +55,14 @@ impl Operation {
     pub(super) fn new(
         operation_id: &'static str,
         summary: &'static str,
+        role: Role,
         parameters: Vec<Parameter>,
     ) -> Self {
         Self {
             operation_id,
             summary,
             description: None,
+            role,
             parameters,
             request_body: None,
             responses: BTreeMap::new(),

@@ -6,14 +6,16 @@ use crate::message::{CallRequest, MessageRequest, Reply, Sent};
 use crate::node::{Info, Module, ModuleList, StopOptions, StopReport};
 use crate::problem::code::{
     BAD_REQUEST, BUSY, CONFLICT, INTERNAL, LOAD, LOOPS, NO_EARLIER_RELEASE, NO_MODULE, NO_PROCESS,
-    NO_RELEASE, NO_REPLY, NO_STORE, NOT_READY, NOT_RESTARTED, NOT_SENT, REFUSED, ROLLED_BACK,
-    STOPPING, STORE, TIMEOUT, TOO_LARGE, TOO_MANY_PINS, UNSUPPORTED_MEDIA_TYPE, VERIFY,
+    NO_RELEASE, NO_REPLY, NO_STORE, NO_TOKEN, NOT_READY, NOT_RESTARTED, NOT_SENT, REFUSED,
+    ROLLED_BACK, STOPPING, STORE, TIMEOUT, TOO_LARGE, TOO_MANY_PINS, UNSUPPORTED_MEDIA_TYPE,
+    VERIFY,
 };
 use crate::process::{
     Description, Inspection, Killed, ProcessPage, Restarted, SupervisionTree, Suspended,
 };
 use crate::query::{KillQuery, ProcessesQuery, TopQuery, TraceQuery, TreeQuery};
 use crate::release::{DeployOptions, Pinned, Release, ReleaseList, RollbackOptions, Swap};
+use crate::token::{NewToken, Token, TokenCreated, TokenList};
 use crate::top::Top;
 
 pub(super) fn describe(table: &mut Table) {
@@ -22,6 +24,7 @@ pub(super) fn describe(table: &mut Table) {
     processes(table);
     process(table);
     releases(table);
+    tokens(table);
 }
 
 fn health(table: &mut Table) {
@@ -310,4 +313,23 @@ fn releases(table: &mut Table) {
             BUSY,
             INTERNAL,
         ]);
+}
+
+fn tokens(table: &mut Table) {
+    table
+        .get("/v1/tokens", "listTokens", "List the tokens")
+        .about("Those of clients on other machines, without their secrets.")
+        .json::<TokenList>(200, "The tokens")
+        .fails_with(&[BUSY, INTERNAL]);
+    table
+        .post("/v1/tokens", "createToken", "Make a token")
+        .about("The response has the token, which is not shown again.")
+        .body::<NewToken>(true)
+        .json::<TokenCreated>(201, "The token")
+        .fails_with(&[BAD_REQUEST, TOO_LARGE, STORE, BUSY, INTERNAL]);
+    table
+        .delete("/v1/tokens/{token}", "revokeToken", "Revoke a token")
+        .about("From now on it is good for nothing.")
+        .json::<Token>(200, "What it was")
+        .fails_with(&[NO_TOKEN, STORE, BUSY, INTERNAL]);
 }

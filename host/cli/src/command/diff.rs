@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     from: u64,
     /// The newer one [default: the current one]
     #[arg(value_name = "TO")]
-    to: Option<u64>,
+    newer: Option<u64>,
 }
 
 pub(crate) async fn run(
@@ -37,7 +37,7 @@ pub(crate) async fn run(
         found.ok_or_else(|| no_release(number))
     };
     let from = find(arguments.from)?;
-    let to = match arguments.to {
+    let to = match arguments.newer {
         Some(number) => find(number)?,
         None => match releases.iter().find(|release| release.current) {
             Some(current) => current,

@@ -18,7 +18,7 @@ pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> 
     if output.is_json() {
         return output.value(&info.json);
     }
-    let socket = client.socket().display().to_string();
+    let socket = client.place();
     show(&info.value, &socket, output)
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     /// The release whose modules are to run again, as `exuvia releases` shows it [default: the one
     /// before the current one]
     #[arg(value_name = "RELEASE")]
-    to: Option<u64>,
+    release: Option<u64>,
     #[command(flatten)]
     consent: Consent,
 }
@@ -33,7 +33,7 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<(), CliError> {
     let options = RollbackOptions {
-        to: arguments.to,
+        to: arguments.release,
         fresh: arguments.consent.fresh,
         loops: arguments.consent.loops(),
         message: arguments.consent.message,

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use exuvia_control::Claim;
+use exuvia_api::Role;
+use exuvia_control::{Certificate, Claim, Remote};
 use exuvia_dev::{WatchLimits, Watcher};
 use exuvia_manifest::Manifest;
 use exuvia_node::{InheritError, InheritedSockets, NodeConfig, Retention, StartWith, StoreOptions};
@@ -29,6 +30,8 @@ const STORE: &str = ".exuvia/releases.redb";
   exuvia run
   exuvia run examples/counter/exuvia.toml --no-watch
   exuvia run --metrics 127.0.0.1:9464
+  exuvia run --remote 0.0.0.0:4950
+  exuvia run --socket-for call=/run/shop/call.sock
   exuvia run --release              what ran last, whatever the module files are
   exuvia run counter.wasm           one process of that module, without a manifest
   EXUVIA_LOG=debug exuvia run 2>node.log")]
@@ -56,6 +59,19 @@ pub(crate) struct Arguments {
     /// Keep no releases: start with the module files, and forget at the end what was deployed
     #[arg(long, conflicts_with_all = ["store", "release"])]
     no_store: bool,
+    /// Also open a control socket for other programs, whose clients have this role only: call, read,
+    /// operate, deploy or admin. Its mode lets everyone in who reaches its folder
+    #[arg(long, value_name = "ROLE=PATH", value_parser = socket_for)]
+    socket_for: Vec<(Role, PathBuf)>,
+    /// Also serve the control API to other machines at this address, with TLS and tokens
+    #[arg(long, value_name = "ADDR")]
+    remote: Option<std::net::SocketAddr>,
+    /// The certificate for it, in PEM [default: one that is made at the first start]
+    #[arg(long, value_name = "FILE", requires = "key", requires = "remote")]
+    cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// Print the backtrace of each process that traps
     #[arg(long, short)]
     verbose: bool,
@@ -66,6 +82,7 @@ pub(crate) async fn run(
     place: &Place,
     output: &Output,
 ) -> Result<(), CliError> {
+    place.check_here()?;
     start_tracing(output)?;
     raise_file_limit();
     let app = place::app(arguments.app);
@@ -95,7 +112,17 @@ pub(crate) async fn run(
     if !store.as_ref().is_some_and(|store| store.path.exists()) {
         manifest.check_files()?;
     }
-    let mut claim = Some(Claim::new(place.of_app(&app))?);
+    let mut own = Claim::new(place.of_app(&app))?;
+    for (role, path) in arguments.socket_for {
+        own = own.with(role, Claim::new(path)?);
+    }
+    if let Some(address) = arguments.remote {
+        let certificate = arguments.cert.zip(arguments.key);
+        let certificate = certificate.map(|(chain, key)| Certificate { chain, key });
+        let remote = Remote::bind(address, certificate, own.path())?;
+        own = own.with_remote(remote);
+    }
+    let mut claim = Some(own);
     let mut foreground = Foreground::new(output, arguments.verbose)?;
     if let Some(address) = arguments.metrics {
         foreground.serve_metrics(address)?;
@@ -122,6 +149,15 @@ pub(crate) async fn run(
     let watching = watcher.as_ref().map(|it| watching("the module files", it));
     let watching = watching.unwrap_or_default();
     foreground.serve(booted, watcher, &watching, claim).await?
+}
+
+/// Parses `ROLE=PATH`.
+fn socket_for(text: &str) -> Result<(Role, PathBuf), String> {
+    let (role, path) = text
+        .split_once('=')
+        .filter(|(_, path)| !path.is_empty())
+        .ok_or("this is not ROLE=PATH, as in call=/run/shop/call.sock")?;
+    Ok((role.parse()?, path.into()))
 }
 
 fn not_inherited(error: InheritError) -> CliError {

@@ -80,8 +80,11 @@ enum Command {
 pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> {
     let client = place.client()?;
     let app = client.info().await?.value.app;
-    // Pin the socket, so that later commands reach this node from any folder.
-    let place = Place::new(Some(client.socket().to_path_buf()), None);
+    // Pin the node, so that later commands reach it from any folder.
+    let place = match client.socket() {
+        Some(socket) => &Place::new(Some(socket.to_path_buf()), None),
+        None => place,
+    };
     let mut input = Input::new(&app, output);
     let mut last = Ok(());
     loop {
@@ -116,7 +119,7 @@ pub(crate) async fn run(place: &Place, output: &Output) -> Result<(), CliError> 
         }
         let stops = matches!(arguments.command, Command::Stop(_));
         last = tokio::select! {
-            done = act(arguments.command, &place, output) => done,
+            done = act(arguments.command, place, output) => done,
             _ = tokio::signal::ctrl_c() => Ok(()),
         };
         match &last {

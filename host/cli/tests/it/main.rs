@@ -23,6 +23,8 @@ mod operator;
 mod pages;
 mod polyglot;
 mod releases;
+mod remote;
+mod roles;
 mod running;
 mod stalled;
 mod stopping;

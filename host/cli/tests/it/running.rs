@@ -135,20 +135,6 @@ fn code_is_swapped_and_state_survives() {
 }
 
 #[test]
-fn a_restart_forgets_deployments() {
-    let app = App::new();
-    let mut node = app.start(&["--no-watch"]);
-    app.write("v2.wasm", &counter("(i32.const 2)"));
-    app.done(&["deploy", "v2.wasm", "--name", "counter"]);
-    expect(&app, 2, "0000000000000000");
-    app.done(&["stop"]);
-    node.end();
-    // As operations.md says: it runs the files that the manifest names.
-    let _node = app.start(&["--no-watch"]);
-    expect(&app, 0, "0000000000000000");
-}
-
-#[test]
 fn exempt_processes_are_shown_and_can_be_killed_later() {
     let app = App::with(&looping_counter("(i32.const 1)"), "5s");
     let node = app.start(&["--no-watch"]);

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use exuvia_api::{
     CallRequest, DEFAULT_LISTED, DEFAULT_TOP, KillQuery, MAX_CALL_TIMEOUT, MAX_LISTED,
-    MAX_REASON_BYTES, MAX_REQUEST_BYTES, MAX_TOP, MessageRequest, ProcessesQuery, Reply, TopQuery,
-    TreeQuery, reason_too_large,
+    MAX_REASON_BYTES, MAX_REQUEST_BYTES, MAX_TOP, MessageRequest, ProcessesQuery, Reply, Role,
+    TopQuery, TreeQuery, reason_too_large,
 };
 
 use super::{
     Answered, App, MAX_CALLS, Named, Params, bad_request, blocking, busy, from_json, json, limit,
 };
+use crate::access::{Caller, check_target};
 use crate::bodies::Whole;
 use crate::host::{Host, rendered};
 
@@ -68,7 +70,12 @@ pub(super) async fn inspect<H: Host>(State(shared): App<H>, Named(target): Named
     Ok(json(inspection))
 }
 
-pub(super) async fn describe<H: Host>(State(shared): App<H>, Named(target): Named) -> Answered {
+pub(super) async fn describe<H: Host>(
+    State(shared): App<H>,
+    Extension(caller): Extension<Caller>,
+    Named(target): Named,
+) -> Answered {
+    check_target(&caller, &target)?;
     let description = blocking(&shared, move |host| host.describe(&target)).await?;
     Ok(json(description))
 }
@@ -103,16 +110,20 @@ pub(super) async fn restart<H: Host>(State(shared): App<H>, Named(target): Named
 
 pub(super) async fn send<H: Host>(
     State(shared): App<H>,
+    Extension(caller): Extension<Caller>,
     Named(target): Named,
     body: Whole<MAX_REQUEST_BYTES>,
 ) -> Answered {
+    check_target(&caller, &target)?;
     let Whole { bytes, held } = body;
     let message: MessageRequest = from_json(&bytes)?;
     drop(bytes);
     let payload = message.payload.into_bytes()?;
+    // What the receiver logs is for those that may read.
+    let observe = message.observe && caller.role >= Role::Read;
     let sent = blocking(&shared, move |host| {
         let _held = held;
-        host.send(&target, message.tag, payload, message.observe)
+        host.send(&target, message.tag, payload, observe)
     })
     .await?;
     Ok((StatusCode::ACCEPTED, json(sent)).into_response())
@@ -120,9 +131,11 @@ pub(super) async fn send<H: Host>(
 
 pub(super) async fn call<H: Host>(
     State(shared): App<H>,
+    Extension(caller): Extension<Caller>,
     Named(target): Named,
     body: Whole<MAX_REQUEST_BYTES>,
 ) -> Answered {
+    check_target(&caller, &target)?;
     let Whole { bytes, held } = body;
     let request: CallRequest = from_json(&bytes)?;
     drop(bytes);

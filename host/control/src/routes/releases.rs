@@ -11,7 +11,7 @@ use exuvia_api::{
 };
 
 use super::{Answered, App, Named, NamedTwo, Params, Shared, blocking, json};
-use crate::accept::Peer;
+use crate::access::{Caller, check_module};
 use crate::host::Host;
 use crate::problem::Refusal;
 use crate::upload::Modules;
@@ -71,11 +71,14 @@ async fn set_pin<H: Host>(shared: Arc<Shared<H>>, asked: String, pinned: bool) -
 
 pub(super) async fn deploy<H: Host>(
     State(shared): App<H>,
-    peer: Option<Extension<Peer>>,
+    Extension(caller): Extension<Caller>,
     Params(options): Params<DeployOptions>,
     Modules { modules, held }: Modules,
 ) -> Answered {
-    let author = author(peer);
+    for module in &modules {
+        check_module(&caller, &module.name)?;
+    }
+    let author = caller.name.to_string();
     let swap = blocking(&shared, move |host| {
         let _held = held;
         host.deploy(modules, options, author)
@@ -86,17 +89,12 @@ pub(super) async fn deploy<H: Host>(
 
 pub(super) async fn rollback<H: Host>(
     State(shared): App<H>,
-    peer: Option<Extension<Peer>>,
+    Extension(caller): Extension<Caller>,
     Params(options): Params<RollbackOptions>,
 ) -> Answered {
-    let author = author(peer);
+    let author = caller.name.to_string();
     let swap = blocking(&shared, move |host| host.rollback(options, author)).await?;
     Ok(swapped(&swap))
-}
-
-/// Returns who asks, for the log of releases.
-fn author(peer: Option<Extension<Peer>>) -> String {
-    peer.map_or_else(String::new, |Extension(Peer { uid })| format!("uid {uid}"))
 }
 
 /// A swap as a response: a new release was created, unless nothing had changed.

@@ -28,7 +28,7 @@ fn code_of(error: &ClientError) -> &str {
 
 /// A request as any tool could write it.
 fn raw(client: &Client, request: &str) -> String {
-    let mut stream = UnixStream::connect(client.socket()).unwrap();
+    let mut stream = UnixStream::connect(client.socket().unwrap()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

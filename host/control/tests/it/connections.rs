@@ -14,7 +14,7 @@ use crate::wait::until;
 
 /// Connects and says something; nothing is read.
 async fn says(client: &Client, words: &[u8]) -> UnixStream {
-    let mut stream = UnixStream::connect(client.socket()).await.unwrap();
+    let mut stream = UnixStream::connect(client.socket().unwrap()).await.unwrap();
     stream.write_all(words).await.unwrap();
     stream
 }
@@ -95,7 +95,9 @@ async fn the_bytes_of_all_uploads_are_bounded() {
     // Four that send 512 KiB and stop in the middle. Two of them fit.
     let mut uploads = JoinSet::new();
     for _ in 0..4 {
-        let mut stream = UnixStream::connect(running.client.socket()).await.unwrap();
+        let mut stream = UnixStream::connect(running.client.socket().unwrap())
+            .await
+            .unwrap();
         uploads.spawn(async move {
             let head = format!(
                 "POST /v1/releases HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\

@@ -214,6 +214,11 @@ const REQUESTS: &str = r#"
     GET    /v1/releases/{release}/modules/{module} current,counter 200
     GET    /v1/releases/{release}/modules/{module} 2,nobody 404
     GET    /v1/releases/{release}/modules/{module} 9,counter 404
+    GET    /v1/tokens                          -       200
+    POST   /v1/tokens                          -       201 {"name":"ci","role":"deploy"}
+    POST   /v1/tokens                          -       400 {"name":"","role":"deploy"}
+    POST   /v1/tokens                          -       400 {"name":"ci","role":"boss"}
+    DELETE /v1/tokens/{token}                  nobody  404
     PUT    /v1/releases/{release}/pin          1       200
     PUT    /v1/releases/{release}/pin          9       404
     DELETE /v1/releases/{release}/pin          1       200
@@ -235,7 +240,7 @@ async fn check_all(document: &Document, socket: &std::path::Path, table: &str) -
 async fn every_response_is_as_the_document_describes_it() {
     let document = Document::new();
     let mut running = running();
-    let socket = running.client.socket().to_owned();
+    let socket = running.client.socket().unwrap().to_owned();
     let mut asked = check_all(&document, &socket, REQUESTS).await;
 
     let request = Request::parse("GET /v1/events - 200");
@@ -261,7 +266,7 @@ async fn every_response_is_as_the_document_describes_it() {
 /// Follows events until there is one. Whether the client follows already is not seen from here,
 /// so that events go on until it has one.
 async fn first_event(running: &Running, request: &Request<'_>) -> Response {
-    let mut followed = std::pin::pin!(ask(running.client.socket(), request));
+    let mut followed = std::pin::pin!(ask(running.client.socket().unwrap(), request));
     let mut first = None;
     until("an event arrives", async || {
         let text = "x".to_owned();

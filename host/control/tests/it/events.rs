@@ -105,7 +105,7 @@ async fn a_stream_continues_after_its_connection_broke() {
     let running = running();
     let path = running.folder.path().join("proxy.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let server = running.client.socket().to_path_buf();
+    let server = running.client.socket().unwrap().to_path_buf();
     let proxy = tokio::spawn(async move {
         let first = pass_on(&listener, &server, Some("note: b")).await;
         let second = pass_on(&listener, &server, None).await;
@@ -132,7 +132,7 @@ async fn a_stream_that_breaks_before_its_first_event_misses_none() {
     let running = running();
     let path = running.folder.path().join("proxy.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let server = running.client.socket().to_path_buf();
+    let server = running.client.socket().unwrap().to_path_buf();
     let proxy = tokio::spawn(async move {
         pass_on(&listener, &server, Some("note: a")).await;
         pass_on(&listener, &server, None).await;
@@ -210,7 +210,7 @@ async fn a_stream_ends_with_an_error_when_its_node_is_gone() {
     let running = running();
     let path = running.folder.path().join("proxy.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let server = running.client.socket().to_path_buf();
+    let server = running.client.socket().unwrap().to_path_buf();
     let proxy = tokio::spawn(async move {
         pass_on(&listener, &server, Some("note: a")).await;
         // Nothing listens any more.
@@ -228,7 +228,7 @@ async fn a_stream_ends_with_an_error_when_its_node_is_gone() {
 #[tokio::test]
 async fn a_client_gets_what_has_happened_since_its_last_event() {
     let running = running();
-    let socket = running.client.socket();
+    let socket = running.client.socket().unwrap();
     let mut events = bounded(running.client.events()).await.unwrap();
     for text in ["a", "b", "c"] {
         running.fake.events.send(note(text)).unwrap();
@@ -265,7 +265,7 @@ async fn events_of_another_node_are_said_to_be_lost() {
         "\u{e9}-1",
     ] {
         let header = format!("last-event-id: {id}\r\n");
-        let seen = read_until(running.client.socket(), &header, "\"missed\":null").await;
+        let seen = read_until(running.client.socket().unwrap(), &header, "\"missed\":null").await;
         assert!(seen.contains("lagged"), "{id}: {seen}");
         assert!(seen.contains("retry: 1000"), "{id}: {seen}");
     }
@@ -274,7 +274,7 @@ async fn events_of_another_node_are_said_to_be_lost() {
 #[tokio::test]
 async fn an_empty_id_is_none() {
     let running = running();
-    let mut raw = Raw::open(running.client.socket(), "last-event-id: \r\n").await;
+    let mut raw = Raw::open(running.client.socket().unwrap(), "last-event-id: \r\n").await;
     raw.until("\n\n").await;
     running.fake.events.send(note("a")).unwrap();
     let seen = raw.until("note: a").await;
@@ -287,6 +287,6 @@ async fn an_idle_stream_shows_that_it_is_alive() {
         heartbeat: Duration::from_millis(1),
         ..Bounds::default()
     });
-    let seen = read_until(running.client.socket(), "", "\n:\n\n").await;
+    let seen = read_until(running.client.socket().unwrap(), "", "\n:\n\n").await;
     assert!(seen.contains("content-type: text/event-stream"), "{seen}");
 }

@@ -317,7 +317,10 @@ impl Host for Fake {
         author: String,
     ) -> Result<Swap, Problem> {
         // Who asks is known to the system.
-        assert!(author.starts_with("uid "), "{author}");
+        assert!(
+            author.starts_with("uid ") || author.starts_with("token "),
+            "{author}"
+        );
         if modules.iter().any(|module| module.bytes == b"broken") {
             return Err(Problem::new(code::LOAD, "not a module"));
         }
@@ -333,7 +336,10 @@ impl Host for Fake {
     }
 
     fn rollback(&self, options: RollbackOptions, author: String) -> Result<Swap, Problem> {
-        assert!(author.starts_with("uid "), "{author}");
+        assert!(
+            author.starts_with("uid ") || author.starts_with("token "),
+            "{author}"
+        );
         if let Some(release) = options.to {
             return Ok(Swap {
                 release: 3,

@@ -13,6 +13,8 @@ mod document;
 mod events;
 mod fake;
 mod health;
+mod remote;
+mod roles;
 mod schema;
 mod socket;
 mod uploads;

@@ -10,7 +10,9 @@ const FORM: &str = "multipart/form-data; boundary=cut";
 
 /// Sends a body to `POST /v1/releases`; returns the response.
 async fn deploy(running: &Running, query: &str, content_type: &str, body: &[u8]) -> String {
-    let mut stream = UnixStream::connect(running.client.socket()).await.unwrap();
+    let mut stream = UnixStream::connect(running.client.socket().unwrap())
+        .await
+        .unwrap();
     let head = format!(
         "POST /v1/releases{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
          content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
