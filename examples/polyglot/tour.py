@@ -3,7 +3,7 @@
 then by its rewrite in the next language, and so on, round all languages and back. At the end it counts: no token is lost or doubled,
 and no station has forgotten one that it has seen.
 
-    exuvia run &      # here
+    exuvia run --no-store &      # here
     ./tour.py
 
 $EXUVIA is the command, `exuvia` without.

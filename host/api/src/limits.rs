@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The maximum number of bytes of what is said of a deployment.
+pub const MAX_MESSAGE_BYTES: usize = 1024;
+
 /// The maximum size of a request that is not a deployment: a message of the largest default
 /// size, 16 MiB, written as hex.
 pub const MAX_REQUEST_BYTES: usize = 34 * 1024 * 1024;

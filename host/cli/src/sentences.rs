@@ -142,7 +142,7 @@ fn write_event(f: &mut String, event: &Event) -> fmt::Result {
         Event::Resumed(resumed) => write_resumed(f, resumed),
         Event::ReleaseUnwritten { release, reason } => write!(
             f,
-            "release-unwritten {release}, a start would go on with the one before; it is tried again: {reason}"
+            "release-unwritten {release}, a start might go on with another one; it is tried again: {reason}"
         ),
         Event::ReleaseWritten { release } => write!(f, "release-written {release}, at last"),
         Event::External(external) => match DevEvent::of(event) {
@@ -164,6 +164,8 @@ fn write_resumed(f: &mut String, resumed: &Resumed) -> fmt::Result {
         let why = match module.from {
             Choice::FileUnchanged => "is that of the release: its file has not changed since",
             Choice::FileMissing => "is that of the release: there is no file",
+            Choice::FileUnreadable => "is that of the release: its file cannot be read",
+            Choice::Dropped => "is gone: the manifest has it no more",
             Choice::Asked => "is that of the release, not its file",
             Choice::FileEdited => "is from its file, which was edited since",
             Choice::NotInRelease => "is from its file: the release has none",

@@ -605,7 +605,7 @@ static RELEASES: Shape = Shape {
     keys: &[
         key(
             "keep",
-            Kind::Integer(KEEP_AT_LEAST, 10_000),
+            Kind::Integer(KEEP_AT_LEAST, 1_000),
             "The number of releases that the release store keeps, besides pinned ones.",
         )
         .or("20"),

@@ -78,7 +78,8 @@ impl App {
         let config = options.config.unwrap_or_else(|| NodeConfig::of(&manifest));
         let start = options.store.as_ref().map(|options| options.start);
         let store = options.store.as_ref();
-        let store = store.map(|options| Store::open(&options.path, options.retention));
+        let app = &manifest.name;
+        let store = store.map(|options| Store::open(&options.path, app, options.retention));
         let store = store.transpose()?;
         let first = first_release::read(&manifest, store.as_ref(), start.unwrap_or_default())?;
         let log = ReleaseLog::new(store, options.events.clone());
@@ -88,7 +89,9 @@ impl App {
         }
         node.set_app_config(manifest.config.clone());
         node.core().limits.set_modules(&manifest);
-        node.deploy_first(first.modules.clone())?;
+        if let Err(error) = node.deploy_first(first.modules.clone()) {
+            return Err(first.with_way_out(error));
+        }
         let release = node.core().code.current();
         let begins_with = |module: &str| {
             let version = release.version(module)?;
@@ -132,13 +135,16 @@ impl App {
             }
         };
         node.supervision().is_up(root);
-        if let Err(error) = node.listen_with(&manifest.listen, options.inherited) {
+        // An app that does not start leaves no release; what is answered from now on, a release of the store answers.
+        let log = &node.core().log;
+        let modules = manifest.modules.iter();
+        let paths = modules.map(|(name, module)| (name.clone(), module.path.clone()));
+        if let Err(error) = log.begin(&first.start(), paths.collect()) {
             node.halt();
             return Err(error.into());
         }
-        // An app that does not start leaves no release.
-        let log = &node.core().log;
-        if let Err(error) = log.begin(&first.record, first.is_new, &first.given()) {
+        drop(first);
+        if let Err(error) = node.listen_with(&manifest.listen, options.inherited) {
             node.halt();
             return Err(error.into());
         }

@@ -61,6 +61,14 @@ pub enum BootError {
     /// The modules were rejected.
     #[error(transparent)]
     Swap(#[from] SwapError),
+    /// The modules were rejected, and the release store has others.
+    #[error("{error}")]
+    Edited {
+        /// The cause.
+        error: Box<SwapError>,
+        /// The release of the store.
+        release: u64,
+    },
     /// The supervision tree did not start.
     #[error("the supervision tree did not start: {0}")]
     Tree(String),
@@ -79,6 +87,13 @@ impl BootError {
             BootError::Read { .. } => Some("build it, or correct `path` in the manifest".into()),
             BootError::Swap(error) => error.help(),
             BootError::Store(error) => store_help(error),
+            BootError::Edited { error, release } => {
+                let also = format!("`exuvia run --release` starts with release {release} instead");
+                Some(match error.help() {
+                    Some(help) => format!("{help}; {also}"),
+                    None => also,
+                })
+            }
             BootError::EmptyStore(_) => {
                 Some("start it without --release: the module files make the first release".into())
             }
@@ -210,11 +225,16 @@ impl SwapError {
 pub(crate) fn store_help(error: &StoreError) -> Option<String> {
     let help = match error {
         StoreError::Open { .. } | StoreError::Read { .. } => {
-            "make the folder accessible, or choose another file with --store FILE"
+            "make the folder accessible, choose another file with --store FILE, or keep nothing with --no-store"
         }
-        StoreError::Write { .. } => "what runs is untouched; make room on the disk, and try again",
+        StoreError::Write { .. } => {
+            "make room on the disk, and try again; `--no-store` keeps nothing"
+        }
         StoreError::InUse(_) => "stop that node, or choose another file with --store FILE",
         StoreError::Foreign(_) => "choose another file with --store FILE",
+        StoreError::OtherApp { .. } => {
+            "choose another file with --store FILE: each app has its own"
+        }
         StoreError::Newer { .. } => "run the Exuvia that made it, or a later one",
         StoreError::Damaged { .. } | StoreError::NoModule(_) => {
             "move the file away: the next start makes a new store from the module files"

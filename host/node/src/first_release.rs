@@ -8,8 +8,8 @@ use exuvia_code::Digest;
 use exuvia_manifest::{MAX_MODULE_BYTES, Manifest, files};
 use exuvia_store::{Origin, Outcome, ReleaseRecord, Store, StoreError};
 
-use crate::error::BootError;
-use crate::release_log::{StartWith, now};
+use crate::error::{BootError, SwapError};
+use crate::release_log::{FirstStart, StartWith, now};
 use crate::report::{Choice, Resumed, ResumedModule};
 use crate::request::ModuleBytes;
 
@@ -19,6 +19,8 @@ pub(crate) struct FirstRelease {
     /// The release, and whether it is new: to be written when the app is up.
     pub(crate) record: ReleaseRecord,
     pub(crate) is_new: bool,
+    /// Whether the files that were read are others than the store knows.
+    pub(crate) has_new_files: bool,
     /// Where modules come from whose file has other bytes than the release.
     pub(crate) resumed: Option<Resumed>,
 }
@@ -40,7 +42,11 @@ pub(crate) fn read(
     let mut choices = Vec::new();
     let mut modules = Vec::new();
     let mut digests = BTreeMap::new();
-    let mut read = BTreeMap::new();
+    // Of a file that cannot be read now, what was read before still counts.
+    let mut read = head
+        .as_ref()
+        .map_or_else(BTreeMap::new, |head| head.files.clone());
+    read.retain(|name, _| manifest.modules.contains_key(name));
     for (name, module) in &manifest.modules {
         let file = files::read(&module.path, MAX_MODULE_BYTES);
         let file = file.map(|bytes| (Digest(*blake3::hash(&bytes).as_bytes()), bytes));
@@ -56,6 +62,7 @@ pub(crate) fn read(
             (Some(_), Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
                 Some(Choice::FileMissing)
             }
+            (Some(_), Err(_), _) => Some(Choice::FileUnreadable),
             (Some(_), Ok((digest, _)), _) if Some(digest) == last_read => {
                 Some(Choice::FileUnchanged)
             }
@@ -63,10 +70,8 @@ pub(crate) fn read(
             (None, _, _) => wanted.is_some().then_some(Choice::NotInRelease),
         };
         let from_store = match choice {
-            Some(Choice::Asked | Choice::FileMissing | Choice::FileUnchanged) => {
-                store.zip(stored).zip(wanted.as_ref())
-            }
-            _ => None,
+            Some(Choice::FileEdited | Choice::NotInRelease | Choice::Dropped) | None => None,
+            Some(_) => store.zip(stored).zip(wanted.as_ref()),
         };
         let (digest, bytes, source) = match from_store {
             Some(((store, digest), wanted)) => {
@@ -93,7 +98,15 @@ pub(crate) fn read(
     // What was deployed besides the manifest's modules is still there.
     if let (Some(store), Some(wanted)) = (store, &wanted) {
         for (name, digest) in &wanted.modules {
-            if !digests.contains_key(name) && !wanted.files.contains_key(name) {
+            if digests.contains_key(name) {
+                continue;
+            }
+            if wanted.files.contains_key(name) {
+                choices.push(ResumedModule {
+                    name: name.clone(),
+                    from: Choice::Dropped,
+                });
+            } else {
                 digests.insert(name.clone(), *digest);
                 modules.push(ModuleBytes {
                     name: name.clone(),
@@ -124,6 +137,7 @@ impl FirstRelease {
         choices: Vec<ResumedModule>,
     ) -> FirstRelease {
         let before = wanted.as_ref().map(|wanted| (wanted.number, wanted.at));
+        let has_new_files = head.as_ref().is_none_or(|head| head.files != files);
         let (record, is_new) = match head {
             Some(head) if head.modules == digests => (ReleaseRecord { files, ..head }, false),
             head => {
@@ -157,16 +171,35 @@ impl FirstRelease {
             modules,
             record,
             is_new,
+            has_new_files,
         }
     }
 
-    /// Returns its modules, by digest.
-    pub(crate) fn given(&self) -> Vec<(Digest, &[u8])> {
+    /// Adds to an error of loading the modules how the node can be started without the files that were edited.
+    pub(crate) fn with_way_out(&self, error: SwapError) -> BootError {
+        let resumed = self.resumed.as_ref();
+        let edited = resumed.filter(|it| it.modules.iter().any(|it| it.from == Choice::FileEdited));
+        match edited {
+            Some(resumed) => BootError::Edited {
+                error: Box::new(error),
+                release: resumed.stored,
+            },
+            None => error.into(),
+        }
+    }
+
+    /// Returns what the log begins with.
+    pub(crate) fn start(&self) -> FirstStart<'_> {
         let modules = self.modules.iter().filter_map(|module| {
             let digest = self.record.modules.get(&module.name)?;
             Some((*digest, module.bytes.as_slice()))
         });
-        modules.collect()
+        FirstStart {
+            record: &self.record,
+            is_new: self.is_new,
+            has_new_files: self.has_new_files,
+            given: modules.collect(),
+        }
     }
 }
 

@@ -167,6 +167,7 @@ impl Node {
     /// node does the same. See `App::stop` for an orderly stop.
     pub fn halt(&self) {
         self.core().halt();
+        self.core().log.stop();
     }
 }
 

@@ -99,14 +99,19 @@ impl Swapper {
                 Err(SwapError::Commit(CommitError::Conflict { .. })) if attempt < ATTEMPTS => {
                     attempt += 1;
                 }
-                done => return done,
+                done => {
+                    if let Err(error) = &done {
+                        deployment.refused(error);
+                    }
+                    return done;
+                }
             }
         }
     }
 
     /// Rolls back to the release before the current one; see [`crate::Node::rollback`].
     pub(crate) fn rollback(&self, options: &DeployOptions) -> Result<SwapReport, SwapError> {
-        match self.rollback_in_memory(&options.author) {
+        match self.rollback_in_memory(options) {
             // Those before the start are in the store.
             Err(SwapError::Commit(error @ CommitError::NoEarlier)) => {
                 let before = self.core.log.before(&self.core.code.current())?;
@@ -122,10 +127,7 @@ impl Swapper {
         number: u64,
         options: &DeployOptions,
     ) -> Result<SwapReport, SwapError> {
-        let modules = self
-            .core
-            .log
-            .modules_of(number, &self.core.code.current())?;
+        let modules = self.core.log.modules_of(number)?;
         let options = DeployOptions {
             restores: Some(number),
             ..options.clone()
@@ -133,7 +135,7 @@ impl Swapper {
         self.deploy(modules, &options)
     }
 
-    fn rollback_in_memory(&self, author: &str) -> Result<SwapReport, SwapError> {
+    fn rollback_in_memory(&self, options: &DeployOptions) -> Result<SwapReport, SwapError> {
         let core = &self.core;
         let commit = self.tracker.begin_commit(core);
         let base = core.code.current();
@@ -156,8 +158,10 @@ impl Swapper {
         let committed = Committed::of(&release, &report, began);
         let event = Event::Swap(Box::new(report.clone()));
         commit.announce(core, committed, Some(event));
-        core.log.rolled_back(&release, author, false);
+        core.log.rolled_back(&core.code, &release, Some(options));
         drop(commit);
+        // Whoever asked for it is to find it after a crash, too.
+        core.log.wait();
         self.settle(&release, &[], began, &mut report);
         Ok(report)
     }
@@ -171,7 +175,6 @@ impl Swapper {
     /// Tracks the current release if the runtime has rolled back meanwhile.
     pub(crate) fn catch_up(&self) {
         self.tracker.catch_up(&self.core);
-        self.core.log.retry();
     }
 
     /// Returns the progress of the current release: the upgrades by path, and the number of failed

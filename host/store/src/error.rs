@@ -21,6 +21,14 @@ pub enum StoreError {
     /// It is a file of something else.
     #[error("{} is not a release store", .0.display())]
     Foreign(PathBuf),
+    /// It is that of another app.
+    #[error("the release store {} is that of the app `{app}`", path.display())]
+    OtherApp {
+        /// The file of the store.
+        path: PathBuf,
+        /// The app.
+        app: String,
+    },
     /// A later Exuvia has made it.
     #[error("the release store {} has format {found}, and this Exuvia knows format {known}", path.display())]
     Newer {

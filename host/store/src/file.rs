@@ -1,6 +1,7 @@
 //! The file: opens it, and opens it again after an error of the disk, after which `redb` takes nothing more.
 
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ pub(crate) const FORMAT: u32 = 1;
 
 /// The tables: their names and types are the format.
 pub(crate) const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
+/// Whose store it is: `name`.
+pub(crate) const APP: TableDefinition<'_, &str, &str> = TableDefinition::new("app");
 /// The log: [`crate::ReleaseRecord`] in JSON, by number.
 pub(crate) const RELEASES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("releases");
 /// The numbers of pinned releases.
@@ -47,8 +50,8 @@ impl std::fmt::Debug for File {
 }
 
 impl File {
-    /// Opens the file, which is made if it is missing.
-    pub(crate) fn open(path: &Path, open: Open) -> Result<File, StoreError> {
+    /// Opens the file of an app, which is made if it is missing.
+    pub(crate) fn open(path: &Path, app: &str, open: Open) -> Result<File, StoreError> {
         let file = File {
             path: path.to_owned(),
             open,
@@ -70,6 +73,7 @@ impl File {
                 });
             }
         }
+        file.belongs_to(app)?;
         Ok(file)
     }
 
@@ -82,17 +86,37 @@ impl File {
         self.write(tables)
     }
 
+    /// Checks whose it is; a new one is this app's from now on.
+    fn belongs_to(&self, app: &str) -> Result<(), StoreError> {
+        let owner = self.read(|transaction| match transaction.open_table(APP) {
+            Ok(table) => Ok(table.get("name")?.map(|name| name.value().to_owned())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        })?;
+        match owner {
+            None => self.write(|transaction| {
+                transaction.open_table(APP)?.insert("name", app)?;
+                Ok(())
+            }),
+            Some(owner) if owner == app => Ok(()),
+            Some(owner) => Err(StoreError::OtherApp {
+                path: self.path.clone(),
+                app: owner,
+            }),
+        }
+    }
+
     /// Reads a state of the file that does not change meanwhile.
     pub(crate) fn read<T>(
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let transaction = self.with(|database| database.begin_read().map_err(Into::into));
-        let done = transaction.and_then(|transaction| read(&transaction).map_err(Failed::Database));
+        let done = self.with(|database| read(&database.begin_read()?));
         done.map_err(|failed| self.failed(failed, |path, why| StoreError::Read { path, why }))
     }
 
-    /// Writes all or nothing. When it returns, what was written is on the disk.
+    /// Writes all or nothing. When it returns, what was written is on the disk. After an error it may be there all the
+    /// same, if nothing but the last confirmation of the disk was missing.
     pub(crate) fn write<T>(
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
@@ -108,7 +132,7 @@ impl File {
         done.map_err(|failed| self.failed(failed, |path, why| StoreError::Write { path, why }))
     }
 
-    /// One at a time: a transaction that writes is short but for its sync.
+    /// One at a time: all are short but for the disk.
     fn with<T>(
         &self,
         action: impl FnOnce(&Database) -> Result<T, redb::Error>,
@@ -116,16 +140,12 @@ impl File {
         let mut database = self.database.lock();
         let open = match database.take() {
             Some(open) => open,
-            None => (self.open)().map_err(Failed::Open)?,
+            None => guarded(|| (self.open)().map_err(Failed::Open))?,
         };
-        match action(database.insert(open)) {
-            Ok(done) => Ok(done),
-            Err(error) => {
-                // Opened anew the next time, which also repairs what was cut off.
-                *database = None;
-                Err(Failed::Database(error))
-            }
-        }
+        // After an error it is dropped here, and opened anew the next time, which also repairs what was cut off.
+        let done = guarded(|| action(&open).map_err(Failed::Database))?;
+        *database = Some(open);
+        Ok(done)
     }
 
     fn failed(
@@ -145,10 +165,14 @@ impl File {
             Failed::Open(DatabaseError::UpgradeRequired(_)) => StoreError::Foreign(path),
             Failed::Open(DatabaseError::Storage(StorageError::Corrupted(what)))
             | Failed::Database(redb::Error::Corrupted(what)) => damaged(path, what),
+            Failed::Database(redb::Error::TableDoesNotExist(table)) => {
+                damaged(path, format!("its table `{table}` is missing"))
+            }
             Failed::Open(error) => StoreError::Open {
                 path,
                 why: error.to_string(),
             },
+            Failed::Panicked => damaged(path, "what is in it is not what it says".to_owned()),
             Failed::Database(redb::Error::Io(error)) => otherwise(path, error.to_string()),
             Failed::Database(error) => otherwise(path, error.to_string()),
         }
@@ -158,10 +182,18 @@ impl File {
 enum Failed {
     Open(DatabaseError),
     Database(redb::Error),
+    Panicked,
+}
+
+/// Calls redb, which may panic if a file was changed by something else: a node must not end for that.
+fn guarded<T>(call: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+    // What the call uses is dropped afterwards.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(Failed::Panicked))
 }
 
 fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.open_table(APP)?;
     transaction.open_table(RELEASES)?;
     transaction.open_table(PINS)?;
     transaction.open_table(MODULES)?;
@@ -197,14 +229,17 @@ fn make(path: &Path) -> Result<(), DatabaseError> {
         match std::fs::hard_link(&beside, path) {
             // Another node was faster.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            done => done.map_err(io),
+            // Some file systems have no links; there nobody is told apart who makes it at the same time.
+            Err(_) => std::fs::rename(&beside, path).map_err(io),
+            Ok(()) => std::fs::remove_file(&beside).map_err(io),
         }
     });
-    let removed = std::fs::remove_file(&beside).map_err(io);
-    done.and(removed)?;
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io)
+    // Left if it could not be put there.
+    let _ = std::fs::remove_file(&beside);
+    done?;
+    // So that a crash does not take the name away. Some file systems cannot do that, and need not.
+    let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 fn made(path: &Path) -> Result<(), DatabaseError> {

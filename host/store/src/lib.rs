@@ -22,4 +22,4 @@ mod tests;
 pub use error::StoreError;
 pub use record::{Origin, Outcome, ReleaseRecord};
 pub use retention::{MAX_PINS, MIN_RELEASES, Retention};
-pub use store::Store;
+pub use store::{Staged, Store};

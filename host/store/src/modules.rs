@@ -11,6 +11,9 @@ use crate::file::{MODULES, PARTS};
 /// Bytes of a part: with its key it fills a page of a quarter of a megabyte.
 const PART: usize = (256 << 10) - 1024;
 
+/// Memory that is taken at once for a module, whatever the file says of its length.
+const LONGEST: usize = 64 << 20;
+
 /// Writes a module, unless it is there.
 pub(crate) fn write(
     transaction: &WriteTransaction,
@@ -21,7 +24,7 @@ pub(crate) fn write(
     let mut parts = transaction.open_table(PARTS)?;
     let is_there = modules.insert(digest.0, bytes.len() as u64)?.is_some();
     // One that is damaged is written again.
-    if is_there && joined(&parts, digest)? == bytes {
+    if is_there && is_equal(&parts, digest, bytes)? {
         return Ok(());
     }
     parts.retain_in(of(digest), |_, _| false)?;
@@ -38,11 +41,28 @@ fn of(digest: Digest) -> std::ops::RangeInclusive<Key> {
     (digest.0, 0)..=(digest.0, u32::MAX)
 }
 
+fn is_equal(
+    parts: &impl ReadableTable<Key, &'static [u8]>,
+    digest: Digest,
+    bytes: &[u8],
+) -> Result<bool, Error> {
+    let mut rest = bytes;
+    for part in parts.range(of(digest))? {
+        let part = part?.1;
+        match rest.strip_prefix(part.value()) {
+            Some(after) => rest = after,
+            None => return Ok(false),
+        }
+    }
+    Ok(rest.is_empty())
+}
+
 fn joined(
     parts: &impl ReadableTable<Key, &'static [u8]>,
     digest: Digest,
+    length: u64,
 ) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0).min(LONGEST));
     for part in parts.range(of(digest))? {
         bytes.extend_from_slice(part?.1.value());
     }
@@ -55,11 +75,11 @@ pub(crate) fn read(
     digest: Digest,
 ) -> Result<Option<Vec<u8>>, Error> {
     let modules = transaction.open_table(MODULES)?;
-    if modules.get(digest.0)?.is_none() {
+    let Some(length) = modules.get(digest.0)?.map(|length| length.value()) else {
         return Ok(None);
-    }
+    };
     let parts = transaction.open_table(PARTS)?;
-    joined(&parts, digest).map(Some)
+    joined(&parts, digest, length).map(Some)
 }
 
 /// Returns the lengths of all modules.
@@ -75,11 +95,10 @@ pub(crate) fn sizes(
 }
 
 /// Returns one of these modules that is not there, if there is one.
-pub(crate) fn missing(
-    transaction: &ReadTransaction,
-    digests: &[Digest],
+pub(crate) fn missing<'a>(
+    modules: &impl ReadableTable<[u8; 32], u64>,
+    digests: impl Iterator<Item = &'a Digest>,
 ) -> Result<Option<Digest>, Error> {
-    let modules = transaction.open_table(MODULES)?;
     for digest in digests {
         if modules.get(digest.0)?.is_none() {
             return Ok(Some(*digest));

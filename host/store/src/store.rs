@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use exuvia_code::Digest;
+use parking_lot::Mutex;
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 
 use crate::error::StoreError;
@@ -17,26 +18,51 @@ use crate::retention::{MAX_PINS, Retention, excess};
 pub struct Store {
     file: File,
     retention: Retention,
+    /// The modules of commits that are under way, each with how many there are.
+    staged: Mutex<HashMap<Digest, usize>>,
+}
+
+/// Modules that are in the store for a release to come. Until this is dropped they are not removed.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    store: &'a Store,
+    digests: Vec<Digest>,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        let mut staged = self.store.staged.lock();
+        for digest in &self.digests {
+            if let Some(users) = staged.get_mut(digest) {
+                *users -= 1;
+                if *users == 0 {
+                    staged.remove(digest);
+                }
+            }
+        }
+    }
 }
 
 impl Store {
-    /// Opens the store in a file. The file and its folder are made if they are missing.
+    /// Opens the store of an app in a file. The file and its folder are made if they are missing.
     ///
     /// # Errors
     ///
     /// If it cannot be opened, another program has it open, or it is not one that this Exuvia knows.
-    pub fn open(path: &Path, retention: Retention) -> Result<Store, StoreError> {
-        Store::open_by(path, at(path), retention)
+    pub fn open(path: &Path, app: &str, retention: Retention) -> Result<Store, StoreError> {
+        Store::open_by(path, app, at(path), retention)
     }
 
     pub(crate) fn open_by(
         path: &Path,
+        app: &str,
         open: Open,
         retention: Retention,
     ) -> Result<Store, StoreError> {
         Ok(Store {
-            file: File::open(path, open)?,
+            file: File::open(path, app, open)?,
             retention,
+            staged: Mutex::default(),
         })
     }
 
@@ -105,6 +131,10 @@ impl Store {
     /// If it is not there, or the file cannot be read or is damaged.
     pub fn module(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
         let found = (self.file).read(|transaction| modules::read(transaction, digest))?;
+        self.checked(digest, found)
+    }
+
+    fn checked(&self, digest: Digest, found: Option<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
         let bytes = found.ok_or(StoreError::NoModule(digest))?;
         match Digest(*blake3::hash(&bytes).as_bytes()) == digest {
             true => Ok(bytes),
@@ -121,48 +151,119 @@ impl Store {
         (self.file).read(|transaction| modules::sizes(&transaction.open_table(MODULES)?))
     }
 
-    /// Commits a release; one is committed after the other. Writes it and those of its modules that are given and not there yet, and removes what need
-    /// not be kept. Its modules must be given, or be in the store. A release of the same or a later number that is there
-    /// was written and never ran; it goes.
+    /// Returns a release with the bytes of all its modules, by name.
     ///
     /// # Errors
     ///
-    /// If it cannot be written: the last release is what it was.
-    pub fn commit(
+    /// If there is none of this number, or the file cannot be read or is damaged.
+    pub fn release_with_modules(
         &self,
-        record: &ReleaseRecord,
-        given: &[(Digest, &[u8])],
-    ) -> Result<(), StoreError> {
-        let bytes = self.encoded(record)?;
-        let retention = self.retention;
-        let given_digests: HashSet<Digest> = given.iter().map(|(digest, _)| *digest).collect();
-        let others = record.modules.values().copied();
-        let others: Vec<Digest> = others
-            .filter(|digest| !given_digests.contains(digest))
-            .collect();
-        // Only a commit removes modules, and commits come one after the other.
-        let missing = (self.file).read(|transaction| modules::missing(transaction, &others))?;
-        if let Some(missing) = missing {
-            return Err(StoreError::NoModule(missing));
+        number: u64,
+    ) -> Result<Vec<(String, Digest, Vec<u8>)>, StoreError> {
+        let found = self.file.read(|transaction| {
+            let table = transaction.open_table(RELEASES)?;
+            let Some(value) = table.get(number)? else {
+                return Ok(None);
+            };
+            let record = serde_json::from_slice::<ReleaseRecord>(value.value());
+            let mut bytes = Vec::new();
+            for digest in record.iter().flat_map(|record| record.modules.values()) {
+                bytes.push(modules::read(transaction, *digest)?);
+            }
+            Ok(Some((record, bytes)))
+        })?;
+        let (record, bytes) = found.ok_or(StoreError::NoRelease(number))?;
+        let record = record.map_err(|error| self.unreadable(&error))?;
+        let modules = record.modules.into_iter().zip(bytes);
+        modules
+            .map(|((name, digest), bytes)| Ok((name, digest, self.checked(digest, bytes)?)))
+            .collect()
+    }
+
+    /// Writes modules for a release to come, so that its commit is short.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn stage(&self, given: &[(Digest, &[u8])]) -> Result<Staged<'_>, StoreError> {
+        let digests: Vec<Digest> = given.iter().map(|(digest, _)| *digest).collect();
+        {
+            let mut staged = self.staged.lock();
+            for digest in &digests {
+                *staged.entry(*digest).or_default() += 1;
+            }
         }
+        let staged = Staged {
+            store: self,
+            digests,
+        };
         self.file.write(|transaction| {
             for (digest, bytes) in given {
                 modules::write(transaction, *digest, bytes)?;
             }
-            {
+            Ok(())
+        })?;
+        Ok(staged)
+    }
+
+    /// Commits releases, oldest first, whose modules are in the store, and removes what need not be kept; `roots` are
+    /// kept in any case. Releases of the first number or a later one that are there were written and never ran; they go.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written, or a module is not there. The last release may be the last of these all the same, if
+    /// nothing but the disk's last confirmation was missing: see [`Store::end_with`].
+    pub fn commit(
+        &self,
+        records: &[ReleaseRecord],
+        roots: &HashSet<Digest>,
+    ) -> Result<(), StoreError> {
+        let Some(first) = records.first() else {
+            return Ok(());
+        };
+        let mut encoded = Vec::new();
+        for record in records {
+            encoded.push((record, self.encoded(record)?));
+        }
+        let retention = self.retention;
+        let roots: HashSet<Digest> = roots.union(&self.staged()).copied().collect();
+        let missing = self.file.write(|transaction| {
+            let digests = records.iter().flat_map(|record| record.modules.values());
+            if let Some(missing) = modules::missing(&transaction.open_table(MODULES)?, digests)? {
+                return Ok(Some(missing));
+            }
+            remove_from(transaction, first.number)?;
+            for (record, bytes) in &encoded {
                 let mut table = transaction.open_table(RELEASES)?;
-                let mut pins = transaction.open_table(PINS)?;
-                table.retain_in(record.number.., |_, _| false)?;
-                pins.retain_in(record.number.., |_, ()| false)?;
                 table.insert(record.number, bytes.as_slice())?;
+                drop(table);
+                if let Origin::Rollback(_) | Origin::Failure(_) = record.origin
+                    && let Some(before) = record.number.checked_sub(1)
+                {
+                    set_outcome(transaction, before, Outcome::RolledBack(record.number))?;
+                }
             }
-            if let Origin::Rollback(_) | Origin::Failure(_) = record.origin
-                && let Some(before) = record.number.checked_sub(1)
-            {
-                set_outcome(transaction, before, Outcome::RolledBack(record.number))?;
-            }
-            prune(transaction, retention)
-        })
+            prune(transaction, retention, &roots)?;
+            Ok(None)
+        })?;
+        match missing {
+            None => Ok(()),
+            Some(missing) => Err(StoreError::NoModule(missing)),
+        }
+    }
+
+    /// Removes all releases after this one: they never ran.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn end_with(&self, number: u64) -> Result<(), StoreError> {
+        self.file
+            .write(|transaction| remove_from(transaction, number.saturating_add(1)))
+    }
+
+    fn staged(&self) -> HashSet<Digest> {
+        self.staged.lock().keys().copied().collect()
     }
 
     /// Notes what became of a release; nothing if it is not there any more, or was undone.
@@ -225,8 +326,11 @@ impl Store {
     }
 
     fn record(&self, bytes: &[u8]) -> Result<ReleaseRecord, StoreError> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| self.damaged(format!("a release cannot be read: {error}")))
+        serde_json::from_slice(bytes).map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &serde_json::Error) -> StoreError {
+        self.damaged(format!("a release cannot be read: {error}"))
     }
 
     fn encoded(&self, record: &ReleaseRecord) -> Result<Vec<u8>, StoreError> {
@@ -240,6 +344,13 @@ impl Store {
         let path: PathBuf = self.file.path.clone();
         StoreError::Damaged { path, what }
     }
+}
+
+/// Removes the releases from a number on.
+fn remove_from(transaction: &WriteTransaction, number: u64) -> Result<(), redb::Error> {
+    (transaction.open_table(RELEASES)?).retain_in(number.., |_, _| false)?;
+    (transaction.open_table(PINS)?).retain_in(number.., |_, ()| false)?;
+    Ok(())
 }
 
 /// Changes the outcome of a release that was not undone.
@@ -277,7 +388,11 @@ fn amend(
 
 /// Removes the releases that are not kept, and the modules that no release has; nothing if a record cannot be read, since
 /// then nobody knows which modules it has.
-fn prune(transaction: &WriteTransaction, retention: Retention) -> Result<(), redb::Error> {
+fn prune(
+    transaction: &WriteTransaction,
+    retention: Retention,
+    roots: &HashSet<Digest>,
+) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(RELEASES)?;
     let pins = transaction.open_table(PINS)?;
     let mut log: Vec<(ReleaseRecord, bool)> = Vec::new();
@@ -301,6 +416,7 @@ fn prune(transaction: &WriteTransaction, retention: Retention) -> Result<(), red
         .filter(|(record, _)| !go.contains(&record.number));
     let used: HashSet<Digest> = stay
         .flat_map(|(record, _)| record.modules.values().copied())
+        .chain(roots.iter().copied())
         .collect();
     modules::keep(transaction, &used)
 }

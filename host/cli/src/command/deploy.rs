@@ -63,6 +63,11 @@ pub(crate) struct Consent {
 }
 
 impl Consent {
+    /// Whether anything is consented to.
+    pub(crate) fn is_given(&self) -> bool {
+        self.fresh || self.leave || self.kill
+    }
+
     pub(crate) fn loops(&self) -> Loops {
         match (self.leave, self.kill) {
             (true, _) => Loops::Leave,

@@ -41,7 +41,7 @@ pub(crate) async fn run(
         Some(number) => find(number)?,
         None => match releases.iter().find(|release| release.current) {
             Some(current) => current,
-            None => return Err(no_release(0)),
+            None => return Err(CliError::failed("the node has no release yet")),
         },
     };
     let mut same = 0;
@@ -66,7 +66,9 @@ pub(crate) async fn run(
             }
         }
     }
-    if !output.is_json() {
+    if output.is_json() {
+        output.value(&json!({ "same": same }))?;
+    } else {
         let same = count(same, "module is", "modules are");
         output.line(&format!("{same} the same"))?;
     }

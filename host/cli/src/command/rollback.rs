@@ -32,6 +32,12 @@ pub(crate) async fn run(
     place: &Place,
     output: &Output,
 ) -> Result<(), CliError> {
+    if arguments.release.is_none() && arguments.consent.is_given() {
+        return Err(CliError::usage(
+            "a rollback to the previous release is not verified, so there is nothing to consent to",
+        )
+        .help("name the release, which is then deployed once more: `exuvia releases` shows them"));
+    }
     let options = RollbackOptions {
         to: arguments.release,
         fresh: arguments.consent.fresh,

@@ -91,6 +91,12 @@ pub(crate) async fn run(
         true => Manifest::of_module(&app)?,
         false => Manifest::load(&app)?,
     };
+    if is_module && arguments.store.is_none() && arguments.release.is_some() {
+        return Err(
+            CliError::usage("a module that is run without a manifest has no releases")
+                .help("name a release store with --store FILE"),
+        );
+    }
     let path = match arguments.store {
         None if arguments.no_store || is_module => None,
         None => Some(manifest.base_dir.join(STORE)),

@@ -179,6 +179,17 @@ impl Running {
         assert!(status.success());
     }
 
+    /// Limits the length of the files that it writes, in bytes.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let pid = Pid::from_child(&self.child);
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(pid), Resource::Fsize, limit).unwrap();
+    }
+
     /// Waits for the end; answers the exit code, none after a signal.
     pub(crate) fn end(&mut self) -> Option<i32> {
         // Its output ends with it, so this does not wait for ever.

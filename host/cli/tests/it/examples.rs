@@ -210,7 +210,7 @@ fn two_terminals_chat() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("node.sock");
     let mut node = Command::new(env!("CARGO_BIN_EXE_exuvia"))
-        .args(["run", "--no-watch", "--socket"])
+        .args(["run", "--no-watch", "--no-store", "--socket"])
         .arg(&socket)
         .arg(examples().join("chat"))
         .stdout(Stdio::piped())

@@ -39,7 +39,8 @@ fn each_station_is_rewritten_in_every_language_and_no_token_is_lost() {
     let socket = around.path().join("node.sock");
     let mut run = exuvia(&folder);
     run.env("XDG_CACHE_HOME", around.path());
-    let mut terminal = Terminal::start(run.arg("run").arg("--socket").arg(&socket), 160, 40);
+    run.args(["run", "--no-store", "--socket"]).arg(&socket);
+    let mut terminal = Terminal::start(&run, 160, 40);
     terminal.shows("started");
     let mut tour = Command::new("./tour.py");
     tour.env("EXUVIA", env!("CARGO_BIN_EXE_exuvia"));

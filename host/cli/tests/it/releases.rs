@@ -142,7 +142,8 @@ fn a_node_that_is_killed_comes_up_on_its_last_release() {
     last += 1;
     let takes = began.elapsed();
     let (mut before, mut after) = (0, 0);
-    for round in 0..12 {
+    const ROUNDS: u32 = 12;
+    for round in 0..=ROUNDS {
         let next = last + 1;
         app.write("new.wasm", &version(next));
         let mut deploying = exuvia(app.folder())
@@ -151,13 +152,23 @@ fn a_node_that_is_killed_comes_up_on_its_last_release() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::park_timeout(takes * round / 10);
+        // From at once to afterwards.
+        let ended = match round {
+            ROUNDS => Some(deploying.wait().unwrap()),
+            _ => {
+                std::thread::park_timeout(takes * round / (ROUNDS - 2));
+                None
+            }
+        };
         node.signal("KILL");
         node.end();
-        let acknowledged = deploying.wait().unwrap().success();
+        let ended = ended.unwrap_or_else(|| deploying.wait().unwrap());
         node = app.start(&["--no-watch"]);
         let now = u32::try_from(runs(&app)).unwrap();
-        assert!(now == next || now == last && !acknowledged, "{last}: {now}");
+        assert!(
+            now == next || now == last && !ended.success(),
+            "{last}: {now}"
+        );
         let list = app.json(&["releases"]);
         assert_eq!(list["items"][0]["release"], now, "{list}");
         match now == next {
@@ -170,6 +181,15 @@ fn a_node_that_is_killed_comes_up_on_its_last_release() {
         before > 0 && after > 0,
         "killed before {before}, after {after}"
     );
+    // A rollback that was acknowledged, too.
+    app.done(&["deploy", "new.wasm", "--name", "counter"]);
+    app.write("new.wasm", &version(last + 1));
+    app.done(&["deploy", "new.wasm", "--name", "counter"]);
+    app.done(&["rollback"]);
+    node.signal("KILL");
+    node.end();
+    let _node = app.start(&["--no-watch"]);
+    assert_eq!(runs(&app), u64::from(last));
 }
 
 /// The largest file that the node may write ends in the middle of a release.
@@ -209,7 +229,7 @@ fn limited(folder: &Path, kib: u64) -> Running {
     let program = exuvia(folder);
     // dash counts 512 bytes, bash 1024.
     let script = format!(
-        "trap '' XFSZ; ulimit -f {}; exec \"$0\" run . --json --no-watch",
+        "trap '' XFSZ; ulimit -S -f {}; exec \"$0\" run . --json --no-watch",
         kib * 2
     );
     let mut command = Command::new("sh");
@@ -250,4 +270,63 @@ fn a_store_that_cannot_be_used_is_said_before_anything_runs() {
         answer.stderr.contains("is in use by another node"),
         "{answer:?}"
     );
+}
+
+/// While nothing can be written, rollbacks are possible and deployments are not; afterwards the store has what runs.
+#[test]
+fn rollbacks_are_written_when_the_disk_takes_them_again() {
+    let app = App::with(&version(1), "5s");
+    let mut node = limited(app.folder(), 1 << 20);
+    node.event("started");
+    deploy(&app, 2);
+    deploy(&app, 3);
+    // A page of the file, and no more.
+    node.limit_files(Some(4096));
+    app.done(&["rollback"]);
+    assert_eq!(runs(&app), 2);
+    let line = node.event("release-unwritten")["line"].to_string();
+    assert!(line.contains("releases.redb cannot be written"), "{line}");
+    app.write("new.wasm", &version(4));
+    let refused = app.ask(&["deploy", "new.wasm", "--name", "counter"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    app.done(&["rollback"]);
+    assert_eq!(runs(&app), 1);
+    let list = app.json(&["releases"]);
+    assert_eq!(
+        list["items"][0]["logged"],
+        serde_json::Value::Null,
+        "{list}"
+    );
+    node.limit_files(None);
+    node.event("release-written");
+    let list = app.json(&["releases"]);
+    let origins: Vec<_> = (0..5)
+        .map(|at| {
+            list["items"][at]["logged"]["from"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(
+        origins,
+        ["rollback", "rollback", "deploy", "deploy", "files"]
+    );
+    node.signal("KILL");
+    node.end();
+    let mut node = limited(app.folder(), 1 << 20);
+    node.event("started");
+    assert_eq!(runs(&app), 1);
+
+    // A stop tries once more.
+    deploy(&app, 5);
+    node.limit_files(Some(4096));
+    app.done(&["rollback"]);
+    node.event("release-unwritten");
+    node.limit_files(None);
+    stop(&app, &mut node);
+    let mut node = limited(app.folder(), 1 << 20);
+    node.event("started");
+    assert_eq!(runs(&app), 1);
+    stop(&app, &mut node);
 }

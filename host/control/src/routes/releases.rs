@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use exuvia_api::{
-    DeployOptions, Pinned, Problem, Release, ReleaseList, RollbackOptions, Swap, code,
+    DeployOptions, MAX_MESSAGE_BYTES, Pinned, Problem, Release, ReleaseList, RollbackOptions, Swap,
+    code,
 };
 
 use super::{Answered, App, Named, NamedTwo, Params, Shared, blocking, json};
@@ -78,6 +79,7 @@ pub(super) async fn deploy<H: Host>(
     for module in &modules {
         check_module(&caller, &module.name)?;
     }
+    check_message(&options.message)?;
     let author = caller.name.to_string();
     let swap = blocking(&shared, move |host| {
         let _held = held;
@@ -92,9 +94,21 @@ pub(super) async fn rollback<H: Host>(
     Extension(caller): Extension<Caller>,
     Params(options): Params<RollbackOptions>,
 ) -> Answered {
+    check_message(&options.message)?;
     let author = caller.name.to_string();
     let swap = blocking(&shared, move |host| host.rollback(options, author)).await?;
     Ok(swapped(&swap))
+}
+
+/// The message is in the log of releases for as long as its release.
+fn check_message(message: &str) -> Result<(), Problem> {
+    match message.len() {
+        0..=MAX_MESSAGE_BYTES => Ok(()),
+        more => Err(Problem::new(
+            code::TOO_LARGE,
+            format!("the message has {more} bytes, and the limit is {MAX_MESSAGE_BYTES}"),
+        )),
+    }
 }
 
 /// A swap as a response: a new release was created, unless nothing had changed.

@@ -32,10 +32,14 @@ pub enum Choice {
     FileUnchanged,
     /// From the store: there is no file.
     FileMissing,
+    /// From the store: its file cannot be read.
+    FileUnreadable,
     /// From the store, as was asked for.
     Asked,
     /// From its file: it was edited since the node last read it.
     FileEdited,
     /// From its file: the release has no such module.
     NotInRelease,
+    /// From nowhere: it came from a file, and the manifest has it no more.
+    Dropped,
 }

@@ -16,6 +16,7 @@ use crate::config::SwapStage;
 use crate::core::Core;
 use crate::error::SwapError;
 use crate::event::Event;
+use crate::release_log::Prepared;
 use crate::report::{ModuleSwap, Stages, SwapReport, empty_report, verified_by_path};
 use crate::request::{DeployOptions, Loops, ModuleBytes};
 
@@ -64,6 +65,20 @@ impl<'a> Deployment<'a> {
         self.modules.iter().map(|(_, module)| module.name.as_str())
     }
 
+    /// Notes that it was refused: of module files, that they were read.
+    pub(super) fn refused(&self, error: &SwapError) {
+        let is_their_fault = matches!(
+            error,
+            SwapError::Load { .. }
+                | SwapError::ChildMemory { .. }
+                | SwapError::Verify(_)
+                | SwapError::Loops { .. }
+        );
+        if self.options.from_files && is_their_fault {
+            self.core().log.read(&self.modules);
+        }
+    }
+
     fn reached(&self, stage: SwapStage) {
         if let Some(hook) = &self.core().config.at_stage {
             let names: Vec<&str> = self.names().collect();
@@ -92,7 +107,7 @@ impl<'a> Deployment<'a> {
         self.reached(SwapStage::Loaded);
         if chosen.new.is_empty() {
             if self.options.from_files {
-                core.log.read(base.id, &self.modules);
+                core.log.read(&self.modules);
             }
             let nothing = self.swapper.nothing_new(&base, self.names(), options.loops);
             return Ok(nothing);
@@ -136,7 +151,17 @@ impl<'a> Deployment<'a> {
             },
             ..empty_report(&base)
         };
-        let release = self.commit(&base, &chosen, &verified, &loops, &mut report, changes)?;
+        let began = core.now();
+        // Large, and so before anybody waits for this commit.
+        let prepared = core.log.prepare(&self.modules, options)?;
+        report.stages.store = core.log.store().map(|_| core.since(began));
+        let release = self.commit(
+            (&base, &chosen, &prepared),
+            &verified,
+            &loops,
+            &mut report,
+            changes,
+        )?;
         let woken = match options.loops {
             // Woken, those that stay are counted as exempt from the release.
             Loops::Leave => [verified.upgradable, verified.loops].concat(),
@@ -188,8 +213,7 @@ impl<'a> Deployment<'a> {
 
     fn commit(
         &self,
-        base: &Arc<Release<Artifact>>,
-        chosen: &Chosen,
+        (base, chosen, prepared): (&Arc<Release<Artifact>>, &Chosen, &Prepared<'_>),
         verified: &Verified,
         loops: &HashSet<Pid>,
         report: &mut SwapReport,
@@ -203,14 +227,20 @@ impl<'a> Deployment<'a> {
             });
         }
         let all = chosen.all();
-        let current = core.code.current();
+        let current = commit.current(core);
         check_base(base, &current, &all)?;
         // From here on a start of the node finds it.
         let began = core.now();
-        if self.is_reported {
-            (core.log).commit(&current, &chosen.new, &self.modules, self.options)?;
+        let written = match self.is_reported {
+            false => None,
+            true => {
+                let (code, new) = (&core.code, &chosen.new);
+                Some((core.log).commit(code, &current, new, prepared, self.options)?)
+            }
+        };
+        if let Some(store) = &mut report.stages.store {
+            *store += core.since(began);
         }
-        report.stages.store = core.log.store().map(|_| core.since(began));
         let began = core.now();
         let how = HowToCommit {
             on: Some(&current),
@@ -219,6 +249,12 @@ impl<'a> Deployment<'a> {
         };
         let release = core.code.commit_with(base, &all, &how)?;
         report.stages.commit = core.since(began);
+        if let Some(written) = written {
+            written.committed();
+        }
+        if self.options.restores.is_some() {
+            commit.note_rollback();
+        }
         changes.committed();
         (report.release, report.rollback) = (release.id, self.options.restores.is_some());
         match self.options.loops {

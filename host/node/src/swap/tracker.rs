@@ -187,6 +187,18 @@ impl ReleaseTracker {
 }
 
 impl Commit<'_> {
+    /// Returns the current release, which is tracked: if the runtime has rolled back meanwhile, that is noted first.
+    pub(super) fn current(&self, core: &Core) -> Arc<Release<Artifact>> {
+        loop {
+            self.catch_up(core);
+            let current = core.code.current();
+            let last = self.tracker.tracked.lock().last.as_ref().map(|it| it.id);
+            if last.is_none_or(|last| last == current.id) {
+                return current;
+            }
+        }
+    }
+
     /// Notes that an operator has rolled back: deployments that are being prepared are rejected.
     pub(super) fn note_rollback(&self) {
         self.tracker.rollbacks.fetch_add(1, Ordering::Release);
@@ -227,7 +239,7 @@ impl Commit<'_> {
             noticed: core.now(),
             release: current,
         };
-        core.log.rolled_back(&committed.release, "", true);
+        (core.log).rolled_back(&core.code, &committed.release, None);
         // The rollback itself was reported when it happened.
         self.announce(core, committed, None);
     }

@@ -34,9 +34,16 @@ struct Running {
 }
 
 fn try_boot(folder: &Path, start: StartWith) -> Result<Running, BootError> {
-    let text = "[app]\nname = \"lasts\"\n[modules.it]\npath = \"it.wasm\"\n\
-        [[supervisor.children]]\nid = \"it\"\nname = \"it\"\nmodule = \"it\"\n";
-    let manifest = with_layout(Manifest::parse(text, "exuvia.toml", folder).unwrap());
+    try_boot_with(folder, "", start)
+}
+
+/// With more in the manifest.
+fn try_boot_with(folder: &Path, more: &str, start: StartWith) -> Result<Running, BootError> {
+    let text = format!(
+        "[app]\nname = \"lasts\"\n[modules.it]\npath = \"it.wasm\"\n{more}\
+        [[supervisor.children]]\nid = \"it\"\nname = \"it\"\nmodule = \"it\"\n"
+    );
+    let manifest = with_layout(Manifest::parse(&text, "exuvia.toml", folder).unwrap());
     let events = Events::default();
     let mut heard = events.listen();
     let usual = boot_options(&manifest);
@@ -378,4 +385,129 @@ fn without_a_store_there_is_nothing_to_restore() {
     }
     assert_eq!(node.releases().unwrap().len(), 1);
     node.halt();
+}
+
+/// What was built in its place and then deployed was read, as far as a start is concerned.
+#[test]
+fn a_file_that_was_deployed_and_rolled_back_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &code(1, ""));
+    let running = boot(folder.path());
+    write(folder.path(), &code(2, ""));
+    running.deploy(&code(2, ""), deployed()).unwrap();
+    running.app.node().rollback().unwrap();
+    running.stop();
+    let running = boot(folder.path());
+    assert_eq!(running.answer(), 1000);
+    assert_eq!(running.choice(), Some((3, 3, Choice::FileUnchanged)));
+    // A file that was refused was read, too: the release goes on.
+    write(folder.path(), "(module)");
+    let options = DeployOptions {
+        from_files: true,
+        ..DeployOptions::default()
+    };
+    running.deploy("(module)", options).unwrap_err();
+    running.stop();
+    let running = boot(folder.path());
+    assert_eq!(running.answer(), 1000);
+    running.stop();
+    // One that was made meanwhile is taken, and if it is nothing, the way out is named.
+    write(folder.path(), "(module (memory 1))");
+    let failed = try_boot(folder.path(), StartWith::Newer).map(|_| ());
+    let help = failed.unwrap_err().help().unwrap();
+    assert!(
+        help.contains("`exuvia run --release` starts with release 3"),
+        "{help}"
+    );
+}
+
+/// What cannot be read at one start is not an edit at the next.
+#[test]
+fn a_file_that_is_away_for_a_while_is_not_newer() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &code(1, ""));
+    let running = boot(folder.path());
+    running.deploy(&code(2, ""), deployed()).unwrap();
+    running.stop();
+    std::fs::remove_file(folder.path().join("it.wasm")).unwrap();
+    let running = boot(folder.path());
+    assert_eq!(running.choice(), Some((2, 2, Choice::FileMissing)));
+    running.stop();
+    std::fs::create_dir(folder.path().join("it.wasm")).unwrap();
+    let running = boot(folder.path());
+    assert_eq!(running.choice(), Some((2, 2, Choice::FileUnreadable)));
+    running.stop();
+    std::fs::remove_dir(folder.path().join("it.wasm")).unwrap();
+    write(folder.path(), &code(1, ""));
+    let running = boot(folder.path());
+    assert_eq!(
+        (running.answer(), running.choice()),
+        (2000, Some((2, 2, Choice::FileUnchanged)))
+    );
+    running.stop();
+}
+
+/// Bad releases and their rollbacks fill the log; what the node rolls back to stays in it.
+#[test]
+fn a_release_from_long_ago_that_runs_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &code(1, ""));
+    let running = boot(folder.path());
+    running.deploy(&code(2, ""), deployed()).unwrap();
+    let node = running.app.node().clone();
+    for version in 0..15 {
+        let bad = code(100 + version, "");
+        running.deploy(&bad, deployed()).unwrap();
+        node.rollback_with(&deployed()).unwrap();
+    }
+    assert_eq!(running.answer(), 2000);
+    node.rollback_with(&deployed()).unwrap();
+    assert_eq!(running.answer(), 1000);
+    let last = running.releases().swap_remove(0);
+    assert_eq!(last.logged.unwrap().message, "why");
+    drop(node);
+    running.stop();
+    let running = boot(folder.path());
+    assert_eq!(running.answer(), 1000);
+    running.stop();
+}
+
+/// After a start, a rollback goes past releases that failed.
+#[test]
+fn a_rollback_after_a_start_skips_what_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &code(1, ""));
+    let running = boot(folder.path());
+    running.deploy(&code(2, ""), deployed()).unwrap();
+    running.app.node().rollback().unwrap();
+    running.deploy(&code(4, ""), deployed()).unwrap();
+    running.stop();
+    let running = boot(folder.path());
+    let node = running.app.node().clone();
+    node.rollback().unwrap();
+    assert_eq!(running.answer(), 1000);
+    assert_eq!(node.rollback().unwrap_err().code(), "no-earlier-release");
+    drop(node);
+    running.stop();
+}
+
+#[test]
+fn a_module_that_left_the_manifest_is_gone_and_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &code(1, ""));
+    std::fs::write(
+        folder.path().join("more.wasm"),
+        wat::parse_str(code(5, "")).unwrap(),
+    )
+    .unwrap();
+    let more = "[modules.more]\npath = \"more.wasm\"\n";
+    let running = try_boot_with(folder.path(), more, StartWith::Newer).unwrap();
+    running.stop();
+    let running = boot(folder.path());
+    assert_eq!(running.choice(), Some((1, 2, Choice::Dropped)));
+    assert_eq!(running.releases()[0].modules.len(), 1);
+    running.stop();
+    let running = try_boot_with(folder.path(), more, StartWith::Newer).unwrap();
+    assert_eq!(running.choice(), Some((2, 3, Choice::NotInRelease)));
+    running.stop();
 }

@@ -102,7 +102,7 @@ proptest! {
     fn a_store_has_what_a_list_has(steps in prop::collection::vec(step(), 1..40)) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("below/store");
-        let mut store = Store::open(&path, KEPT).unwrap();
+        let mut store = Store::open(&path, "app", KEPT).unwrap();
         let mut model = Model::default();
         let mut number = 0;
         for step in steps {
@@ -113,13 +113,16 @@ proptest! {
                     let bytes: Vec<_> = kinds.iter().map(|kind| module(*kind)).collect();
                     let given: Vec<_> = bytes.iter().map(|it| (digest(it), it.as_slice())).collect();
                     let record = record(number, origin, &modules);
-                    store.commit(&record, &given).unwrap();
+                    let _staged = store.stage(&given).unwrap();
+                    store.commit(std::slice::from_ref(&record), &HashSet::new()).unwrap();
+                    drop(_staged);
                     model.commit(record);
                 }
                 Step::Again { kind } if number > 0 => {
                     let bytes = module(kind);
                     let record = record(number, Origin::Failure(number), &[("a", kind)]);
-                    store.commit(&record, &[(digest(&bytes), &bytes)]).unwrap();
+                    let _staged = store.stage(&[(digest(&bytes), &bytes)]).unwrap();
+                    store.commit(std::slice::from_ref(&record), &HashSet::new()).unwrap();
                     model.commit(record);
                 }
                 Step::Again { .. } => {}
@@ -144,7 +147,7 @@ proptest! {
                 }
                 Step::Restart => {
                     drop(store);
-                    store = Store::open(&path, KEPT).unwrap();
+                    store = Store::open(&path, "app", KEPT).unwrap();
                 }
             }
             let newest_first: Vec<_> = model.log.iter().rev().cloned().collect();
