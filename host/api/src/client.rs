@@ -243,8 +243,8 @@ impl Client {
         let form = multipart::form(modules)?;
         let (loops, message) = (options.loops.name(), percent_encoded(&options.message));
         let path = format!(
-            "/v1/releases?fresh={}&loops={loops}&message={message}",
-            options.fresh
+            "/v1/releases?fresh={}&plan={}&loops={loops}&message={message}",
+            options.fresh, options.plan
         );
         let body = Body {
             content_type: form.content_type,

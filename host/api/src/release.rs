@@ -51,6 +51,9 @@ pub struct DeployOptions {
     #[serde(default)]
     #[schemars(extend("default" = Loops::default().name()))]
     pub loops: Loops,
+    /// Whether nothing is committed: the modules are loaded and verified, and the response says what would happen.
+    #[serde(default)]
+    pub plan: bool,
     /// What the log of releases says of it; of a rollback to a release that is still loaded, nothing.
     #[serde(default)]
     pub message: String,

@@ -77,6 +77,9 @@ pub struct SwapReport {
     pub release: u64,
     /// Whether it is a rollback.
     pub rollback: bool,
+    /// Whether it is a plan: nothing has changed, and this is what would.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub planned: bool,
     /// What changed; empty if nothing did.
     pub modules: Vec<ModuleSwap>,
     /// The source files whose change triggered it, if known.
@@ -157,6 +160,7 @@ pub(crate) fn verified_by_path(verified: &Verified) -> Vec<(&'static str, u64)> 
 /// Returns a report in which nothing has changed yet.
 pub(crate) fn empty_report(release: &Release<Artifact>) -> SwapReport {
     SwapReport {
+        planned: false,
         release: release.id,
         rollback: release.origin != release.id,
         modules: Vec::new(),

@@ -32,6 +32,8 @@ pub struct DeployOptions {
     pub fresh: bool,
     /// What to do with loop processes that new code would never reach.
     pub loops: Loops,
+    /// Whether nothing is committed: all is done that comes before, and what it would be is reported.
+    pub plan: bool,
     /// How the modules were built, if they were built for this deployment.
     pub made: Option<BuildInfo>,
     /// Whether the modules were read from the module files of the app.

@@ -69,7 +69,9 @@ impl Swapper {
         let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
         let what = names.join(", ");
         let result = self.try_deploy(modules, options, true);
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !options.plan
+        {
             self.core.events.send(Event::refused(what, error));
         }
         result

@@ -4,9 +4,12 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use exuvia_api::{Answer, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap, Upload};
+use exuvia_api::{
+    Answer, Client, DeployOptions, Info, Loops, MAX_DEPLOY_BYTES, Swap, Upload, code,
+};
 use exuvia_manifest::Manifest;
 
+use crate::command::check;
 use crate::error::{CliError, Exit};
 use crate::output::{Output, Tone, clean, count};
 use crate::place::{self, Place};
@@ -20,6 +23,7 @@ use crate::place::{self, Place};
   exuvia deploy counter.wasm
   exuvia deploy build/counter-v2.wasm --name counter
   exuvia deploy                   every module of the app that this folder is part of
+  exuvia deploy counter.wasm --plan
   exuvia deploy counter.wasm --fresh")]
 pub(crate) struct Arguments {
     /// A module's file, or an app: a folder or its exuvia.toml [default: the nearest exuvia.toml,
@@ -34,6 +38,9 @@ pub(crate) struct Arguments {
     new: bool,
     #[command(flatten)]
     consent: Consent,
+    /// Change nothing: load and verify the modules as for a swap, and print what would happen
+    #[arg(long)]
+    plan: bool,
     /// For a refused swap, also print why state was not reused
     #[arg(long, short)]
     verbose: bool,
@@ -85,6 +92,7 @@ pub(crate) async fn run(
     let options = DeployOptions {
         fresh: arguments.consent.fresh,
         loops: arguments.consent.loops(),
+        plan: arguments.plan,
         message: arguments.consent.message,
     };
     let what = &place::app(arguments.what);
@@ -121,6 +129,10 @@ pub(crate) async fn run(
         (client, vec![upload])
     };
     match client.deploy(&modules, options).await {
+        Ok(swap) if arguments.plan => {
+            show(&swap, output)?;
+            compare(&client, &modules, &swap.value, output).await
+        }
         Ok(swap) => show(&swap, output),
         Err(error) => {
             let also = error.not_reused().filter(|_| arguments.verbose);
@@ -135,6 +147,34 @@ pub(crate) async fn run(
             })
         }
     }
+}
+
+/// Prints what modules and the running ones say of state and messages, as far as the node has the running ones.
+async fn compare(
+    client: &Client,
+    modules: &[Upload],
+    swap: &Swap,
+    output: &Output,
+) -> Result<(), CliError> {
+    let changed = swap.report["modules"].as_array();
+    for changed in changed.into_iter().flatten() {
+        let name = changed["name"].as_str();
+        let new = modules
+            .iter()
+            .find(|module| Some(module.name.as_str()) == name);
+        let Some(new) = new.filter(|_| !changed["from"].is_null()) else {
+            continue;
+        };
+        match client.module_of(swap.release, &new.name).await {
+            Ok(old) => {
+                let running = format!("{} of release {}", new.name, swap.release);
+                check::compare((&running, &old), (&new.source, &new.bytes), output)?;
+            }
+            Err(error) if error.code() == code::NO_STORE => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Prints the report of a swap. Fails if processes that were to be killed have not terminated.

@@ -35,7 +35,11 @@ fn write_swap(f: &mut String, report: &SwapReport) -> fmt::Result {
         }
         return write_still(f, report);
     }
-    f.write_str(if report.rollback { "rollback" } else { "swap" })?;
+    f.write_str(match (report.planned, report.rollback) {
+        (true, _) => "plan",
+        (false, true) => "rollback",
+        (false, false) => "swap",
+    })?;
     let processes = report.processes;
     let plural = if processes == 1 { "" } else { "es" };
     write!(f, "{}", changes(&report.modules))?;
@@ -74,6 +78,13 @@ fn write_swap(f: &mut String, report: &SwapReport) -> fmt::Result {
     // Upgrades are not here, but in the line of the completed upgrade: this line is the same
     // whenever it is written.
     let stages = &report.stages;
+    if report.planned {
+        let (load, verify) = (stages.load, stages.verify);
+        return write!(
+            f,
+            "  load {load:.1} ms, verify {verify:.1} ms; nothing has changed"
+        );
+    }
     if let Some(build) = stages.build {
         write!(f, "  build {build:.0} ms,")?;
     } else {

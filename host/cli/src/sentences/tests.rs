@@ -7,6 +7,7 @@ use super::{event, last_message, swap};
 /// A swap in which nothing has changed.
 fn unchanged() -> SwapReport {
     SwapReport {
+        planned: false,
         release: 4,
         rollback: false,
         modules: Vec::new(),

@@ -125,6 +125,43 @@ fn a_deployment_outlasts_the_node() {
     assert!(answer.stderr.contains("no release store"), "{answer:?}");
 }
 
+#[test]
+fn a_plan_says_what_would_happen_and_changes_nothing() {
+    let app = App::with(&version(1), "5s");
+    let node = app.start(&["--no-watch"]);
+    app.write("new.wasm", &version(2));
+    let plan = ["deploy", "new.wasm", "--name", "counter", "--plan"];
+    for _ in 0..2 {
+        let planned = app.done(&plan);
+        for part in [
+            "plan counter 1 -> 2  3 processes (verified 3: 3 reused",
+            "nothing has changed",
+            "good counter of release 1 -> new.wasm",
+            "state: reused",
+        ] {
+            assert!(planned.contains(part), "{part}: {planned}");
+        }
+    }
+    let list = app.json(&["releases"]);
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    assert_eq!(runs(&app), 1);
+    // What would be refused is, and says why; there is no event of it.
+    app.done(&["send", "counter-0", "--hex", "0500000000000000"]);
+    app.write("new.wasm", &crate::app::forgetful_counter());
+    let refused = app.ask(&plan);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("the swap was refused: process"),
+        "{refused:?}"
+    );
+    app.write("new.wasm", &version(1));
+    assert!(app.done(&plan).starts_with("nothing changed"));
+    app.write("new.wasm", &version(2));
+    app.done(&["deploy", "new.wasm", "--name", "counter"]);
+    assert_eq!(node.event("swap")["event"]["release"], 2);
+    assert_eq!(runs(&app), 2);
+}
+
 /// Killed at any moment of a deployment, the node comes up on the release before it or on it, and on nothing else; what was
 /// acknowledged is there.
 #[test]

@@ -35,7 +35,7 @@ impl NodeHost {
     fn swapped(&self, report: &SwapReport) -> Swap {
         Swap {
             release: report.release,
-            changed: !report.modules.is_empty(),
+            changed: !report.modules.is_empty() && !report.planned,
             line: (self.sentences.swap)(report),
             report: serde_json::to_value(report).unwrap_or(Value::Null),
         }
@@ -213,6 +213,7 @@ impl Host for NodeHost {
         let options = NodeOptions {
             fresh: options.fresh,
             loops: loops(options.loops),
+            plan: options.plan,
             author,
             message: options.message,
             ..NodeOptions::default()

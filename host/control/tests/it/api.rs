@@ -256,6 +256,7 @@ async fn several_modules_are_one_swap() {
     let options = DeployOptions {
         fresh: true,
         loops: Loops::Leave,
+        plan: true,
         message: "a & b".to_owned(),
     };
     let swap = running.client.deploy(&modules, options.clone());

@@ -109,8 +109,11 @@ impl<'a> Deployment<'a> {
             if self.options.from_files {
                 core.log.read(&self.modules);
             }
-            let nothing = self.swapper.nothing_new(&base, self.names(), options.loops);
-            return Ok(nothing);
+            let loops = match options.plan {
+                true => Loops::Refuse,
+                false => options.loops,
+            };
+            return Ok(self.swapper.nothing_new(&base, self.names(), loops));
         }
         let not_reused = follow(&base, &chosen.new);
         let began = core.now();
@@ -121,7 +124,7 @@ impl<'a> Deployment<'a> {
         // Processes that could not be inspected count as busy.
         let busy = verified.resident + verified.processes.saturating_sub(verified.seen);
         let busy = usize::try_from(busy).unwrap_or(usize::MAX);
-        for version in &chosen.new {
+        for version in chosen.new.iter().filter(|_| !options.plan) {
             core.executor.prepare(&version.artifact, busy);
         }
         let prepare = core.since(began);
@@ -151,6 +154,10 @@ impl<'a> Deployment<'a> {
             },
             ..empty_report(&base)
         };
+        if options.plan {
+            report.planned = true;
+            return Ok(report);
+        }
         let began = core.now();
         // Large, and so before anybody waits for this commit.
         let prepared = core.log.prepare(&self.modules, options)?;
