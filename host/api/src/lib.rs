@@ -29,6 +29,7 @@ mod release;
 mod role;
 mod socket_path;
 mod sse;
+mod target;
 mod time;
 mod token;
 mod top;
@@ -59,6 +60,7 @@ pub use release::{
 };
 pub use role::Role;
 pub use socket_path::{MAX_SOCKET_PATH_BYTES, check_path};
+pub use target::is_pid;
 pub use time::now;
 pub use token::{MAX_TOKENS, NewToken, Token, TokenCreated, TokenList};
 pub use top::{SchedulerLoad, Sort, Top, TopProcess};

@@ -55,6 +55,29 @@ struct Arguments {
     json: bool,
 }
 
+impl Command {
+    /// Whether it is for a node that runs, here or on another machine.
+    fn asks_a_node(&self) -> bool {
+        !matches!(
+            self,
+            Command::New(_)
+                | Command::Build(_)
+                | Command::Dev(_)
+                | Command::Run(_)
+                | Command::Check(_)
+                | Command::Doctor(_)
+                | Command::Docs(_)
+                | Command::Schema(_)
+                | Command::Api(_)
+                | Command::Completions(_)
+                | Command::TestNode(_)
+                | Command::Login(_)
+                | Command::Logout(_)
+                | Command::Hosts(_)
+        )
+    }
+}
+
 const HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node reachable
 
@@ -136,6 +159,9 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), CliError> {
         Some(host) => Place::host(host)?,
         None => Place::new(arguments.socket, environment("EXUVIA_SOCKET")),
     };
+    if !arguments.command.asks_a_node() {
+        place.check_here()?;
+    }
     // One thread suffices: the node has its own, and blocking work runs on tokio's blocking
     // pool.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,7 +8,8 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use exuvia_api::{Problem, Role, code};
+use exuvia_api::openapi::PATH;
+use exuvia_api::{Problem, Role, code, is_pid};
 use percent_encoding::percent_decode_str;
 
 use crate::audit::{Audit, Entry};
@@ -39,19 +40,51 @@ pub(crate) async fn guard(
         return refuse(request, "nobody knows who asks".to_owned()).await;
     };
     let refused = refusal(&caller, needed, path, request.uri());
-    let noted = refused.is_some() || needed >= Role::Operate;
-    let entry = (caller.audit.as_ref().filter(|_| noted))
-        .map(|audit| (audit, Entry::new(&caller, request.method(), request.uri())));
-    let began = now();
+    let mut noted = Noted {
+        entry: Some(Entry::new(&caller, request.method(), request.uri())),
+        began: now(),
+        changes: needed >= Role::Operate || caller.role >= Role::Operate && needed == Role::Call,
+        audit: caller.audit.clone(),
+    };
     let response = match refused {
         None => next.run(request).await,
         Some(why) => refuse(request, why).await,
     };
-    if let Some((audit, entry)) = entry {
-        audit.note(entry.ended(response.status().as_u16(), began.elapsed()));
-    }
+    noted.ended(response.status().as_u16());
     response
 }
+
+/// A request that is noted when it ends, also if its client is gone before.
+struct Noted {
+    entry: Option<Entry>,
+    began: Instant,
+    /// Whether it may change something.
+    changes: bool,
+    audit: Option<Audit>,
+}
+
+impl Noted {
+    fn ended(&mut self, status: u16) {
+        let Some(entry) = self.entry.take() else {
+            return;
+        };
+        let is_refused = matches!(status, 401 | 403);
+        if let Some(audit) = &self.audit
+            && (self.changes || is_refused)
+        {
+            audit.note(entry.ended(status, self.began.elapsed()), is_refused);
+        }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.ended(GONE);
+    }
+}
+
+/// The status of a request whose client did not wait for its end; what it asked for may have been done.
+const GONE: u16 = 499;
 
 /// Returns why a caller may not do something, if it may not.
 fn refusal(caller: &Caller, needed: Role, path: &str, uri: &Uri) -> Option<String> {
@@ -61,22 +94,26 @@ fn refusal(caller: &Caller, needed: Role, path: &str, uri: &Uri) -> Option<Strin
             "this needs the role `{needed}`, and this connection has `{role}`"
         ));
     }
-    if path.starts_with("/v1/processes/{process}") {
-        let target = uri.path().split('/').nth(3).unwrap_or_default();
-        let target = percent_decode_str(target).decode_utf8_lossy();
-        return (!scope.has_name(&target)).then(|| format!("this token is not for `{target}`"));
+    // Everybody may know whether it is there.
+    if matches!(path, "/healthz" | "/readyz" | PATH) {
+        return None;
     }
-    match needed {
-        Role::Call => None,
-        Role::Read | Role::Operate | Role::Admin if !scope.names.is_empty() => {
-            Some("this token is for some processes only".to_owned())
-        }
-        // What a deployment has is known when it is read.
-        Role::Deploy if path != "/v1/releases" && !scope.modules.is_empty() => {
-            Some("this token is for deployments of some modules only".to_owned())
-        }
-        _ => None,
+    if !scope.names.is_empty() {
+        let target = path.starts_with("/v1/processes/{process}").then(|| {
+            let target = uri.path().split('/').nth(3).unwrap_or_default();
+            percent_decode_str(target).decode_utf8_lossy().into_owned()
+        });
+        return match target {
+            Some(target) if scope.has_name(&target) => None,
+            Some(target) => Some(format!("this token is not for `{target}`")),
+            None => Some("this token is for some processes only".to_owned()),
+        };
     }
+    // What a deployment has is known when it is read.
+    if !scope.modules.is_empty() && needed > Role::Read && path != "/v1/releases" {
+        return Some("this token is for deployments of some modules only".to_owned());
+    }
+    None
 }
 
 /// Checks that a caller may deploy a module.
@@ -107,7 +144,7 @@ async fn refuse(request: Request, why: String) -> Response {
 
 /// Checks that a caller may address a process like this: who may only call knows names, not pids.
 pub(crate) fn check_target(caller: &Caller, target: &str) -> Result<(), Problem> {
-    if caller.role > Role::Call || !target.starts_with('<') {
+    if caller.role > Role::Call || !is_pid(target) {
         return Ok(());
     }
     Err(Problem::new(

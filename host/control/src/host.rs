@@ -46,6 +46,8 @@ pub trait Host: Clone + Send + Sync + 'static {
     fn describe(&self, target: &str) -> Result<Description, Problem>;
     /// Returns the supervision tree with at most `limit` processes.
     fn tree(&self, limit: usize) -> SupervisionTree;
+    /// Returns whether a target is a process of the host, as supervisors are: they do what an operator asks.
+    fn is_native(&self, target: &str) -> bool;
     /// Sends a message to a target. With `observe`, returns what the receiver logs as a warning
     /// or worse while it handles the message.
     fn send(

@@ -37,14 +37,24 @@ mod tokens;
 mod upload;
 
 pub use accept::MAX_CONNECTIONS;
-pub use audit::MAX_AUDIT_BYTES;
+pub use audit::{MAX_AUDIT_BYTES, MAX_REFUSED_BYTES};
 pub use bodies::MAX_BODIES_BYTES;
 pub use error::ServeError;
 pub use event_log::{MAX_KEPT_EVENT_BYTES, MAX_KEPT_EVENTS};
 pub use health::Health;
 pub use host::{Host, NodeHost, Sentences};
-pub use remote::{Certificate, MAX_REMOTE, Remote};
+pub use remote::{
+    Certificate, MAX_REMOTE, MAX_REMOTE_PER_TOKEN, MAX_STRANGERS, MAX_STRANGERS_PER_ADDRESS, Remote,
+};
 pub use routes::{MAX_CALLS, MAX_REQUESTS, MAX_STREAMS, MAX_TRACES, routes};
 pub use scrape::{MAX_SCRAPERS, Scraped, listen, serve_metrics};
 pub use server::{Bounds, Server, StopRequest, serve, serve_with};
 pub use socket::Claim;
+
+/// Returns the path of a file that belongs to a socket: its name and more, since a folder may have several sockets.
+pub(crate) fn beside(socket: &std::path::Path, name: &str) -> std::path::PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".");
+    path.push(name);
+    path.into()
+}

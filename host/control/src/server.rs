@@ -5,16 +5,18 @@
 //! response is still sent.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use exuvia_api::{Fingerprint, Role, StopReport};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::accept::{self, Door};
 use crate::audit::Audit;
+use crate::beside;
 use crate::bodies::{Bodies, MAX_BODIES_BYTES};
 use crate::error::ServeError;
 use crate::event_log::EventLog;
@@ -111,12 +113,12 @@ pub fn serve_with<H: Host>(
     for (role, mut claim) in claim.take_others() {
         listeners.push((claim.listen(SHARED_MODE)?, role, claim));
     }
-    let path = claim.path().with_extension("tokens.json");
+    let path = beside(claim.path(), "tokens.json");
     let tokens = Arc::new(Tokens::load(&path)?);
     let remote = claim.take_remote();
     let address = remote.as_ref().map(|it| (it.address(), it.fingerprint()));
-    let path = audit_path(claim.path());
-    let audit = Audit::start(&path).map_err(|error| ServeError::io("write", &path, error))?;
+    let audit = Audit::start(claim.path());
+    let audit = audit.map_err(|(path, error)| ServeError::io("write", &path, error))?;
     let (closing, until) = watch::channel(false);
     // Capacity 1 suffices: a second request to stop is rejected.
     let (stop, stops) = mpsc::channel(1);
@@ -124,25 +126,29 @@ pub fn serve_with<H: Host>(
     let collect = Arc::clone(&events).collect(host.clone(), host.events(), closed(until.clone()));
     let collecting = tokio::spawn(collect);
     health.started(host.clone());
-    let router = routes::router(Arc::new(Shared {
-        host,
-        health: health.clone(),
-        stop,
-        closing: until.clone(),
-        requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
-        calls: Arc::new(Semaphore::new(routes::MAX_CALLS)),
-        streams: Arc::new(Semaphore::new(routes::MAX_STREAMS)),
-        traces: Arc::new(Semaphore::new(routes::MAX_TRACES)),
-        events: Arc::clone(&events),
-        bounds,
-        bodies: Bodies::new(bounds.bodies),
-        tokens: Arc::clone(&tokens),
-    }));
+    // Others have limits of their own: whoever uses them up does not hold up the node's operator.
+    let router = |bodies: usize| {
+        routes::router(Arc::new(Shared {
+            host: host.clone(),
+            health: health.clone(),
+            stop: stop.clone(),
+            closing: until.clone(),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            calls: Arc::new(Semaphore::new(routes::MAX_CALLS)),
+            streams: Arc::new(Semaphore::new(routes::MAX_STREAMS)),
+            traces: Arc::new(Semaphore::new(routes::MAX_TRACES)),
+            events: Arc::clone(&events),
+            bounds,
+            bodies: Bodies::new(bodies),
+            tokens: Arc::clone(&tokens),
+        }))
+    };
+    let (own, for_others) = (router(bounds.bodies), router(bounds.bodies / 2));
     let door = |role| Door {
         role,
         audit: Some(audit.clone()),
     };
-    let serve = |listener, role| {
+    let serve = |listener, role, router: &Router| {
         let connections = accept::connections(
             listener,
             door(role),
@@ -152,17 +158,17 @@ pub fn serve_with<H: Host>(
         );
         tokio::spawn(connections)
     };
-    let task = serve(listener, Role::Admin);
+    let task = serve(listener, Role::Admin, &own);
     let (mut serving, others): (Vec<_>, Vec<_>) = listeners
         .into_iter()
-        .map(|(listener, role, claim)| (serve(listener, role), claim))
+        .map(|(listener, role, claim)| (serve(listener, role, &for_others), claim))
         .unzip();
     if let Some(remote) = remote {
         let door = RemoteDoor {
-            tokens,
+            tokens: Arc::clone(&tokens),
             audit: audit.clone(),
         };
-        let connections = remote.serve(router.clone(), door, bounds.head, until.clone());
+        let connections = remote.serve(for_others.clone(), door, bounds.head, until.clone());
         serving.push(tokio::spawn(async move {
             if let Err(error) = connections.await {
                 tracing::error!("the remote API is not served: {error}");
@@ -179,11 +185,6 @@ pub fn serve_with<H: Host>(
         serving,
         collecting,
     })
-}
-
-/// Returns the file of the audit log: beside the socket, and named after it, since a folder may have several.
-fn audit_path(socket: &Path) -> PathBuf {
-    socket.with_extension("audit.jsonl")
 }
 
 /// Completes when the server closes.

@@ -2,14 +2,16 @@
 //! once, when it is made.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use exuvia_api::{MAX_TOKENS, NewToken, Problem, Role, Token, TokenCreated, code};
+use exuvia_api::{MAX_TOKENS, NewToken, Problem, Role, Token, TokenCreated, code, is_pid};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::error::ServeError;
 
@@ -22,6 +24,8 @@ const ID: usize = 6;
 const SECRET: usize = 32;
 /// The most bytes of a name or a pattern.
 const MAX_NAME_BYTES: usize = 128;
+/// The longest life of a token that expires, in seconds: a hundred years.
+const MAX_LIFE: u64 = 100 * 366 * 86_400;
 /// The most patterns of a scope.
 const MAX_PATTERNS: usize = 64;
 
@@ -37,7 +41,8 @@ pub(crate) struct Scope {
 impl Scope {
     pub(crate) fn has_name(&self, name: &str) -> bool {
         self.names.is_empty()
-            || self
+            // A pid is no name, whatever a pattern says.
+            || !is_pid(name) && self
                 .names
                 .iter()
                 .any(|pattern| match pattern.strip_suffix('*') {
@@ -60,6 +65,7 @@ struct Kept {
     #[serde(flatten)]
     scope: Scope,
     created_ms: u64,
+    #[serde(deserialize_with = "Option::deserialize")]
     expires_ms: Option<u64>,
     /// BLAKE3 of the secret.
     hash: blake3::Hash,
@@ -71,17 +77,34 @@ struct File {
     tokens: Vec<Kept>,
 }
 
+/// A token that was shown, and is good.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) id: String,
+    /// Who it is, for logs.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) scope: Scope,
+}
+
+/// How often it is looked whether a token has expired, since clocks may be set.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// The tokens of a node.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     path: PathBuf,
-    kept: Mutex<Vec<Kept>>,
+    /// Held while the file is changed, so that nobody who shows a token waits for the disk.
+    changing: Mutex<()>,
+    kept: Mutex<Arc<Vec<Kept>>>,
+    /// Increased at each change.
+    changes: watch::Sender<u64>,
 }
 
 impl Tokens {
     /// Reads the file, if there is one.
     pub(crate) fn load(path: &Path) -> Result<Tokens, ServeError> {
-        let kept = match fs::read(path) {
+        let kept = match read_own(path) {
             Ok(bytes) => {
                 let unusable = |why: String| ServeError::Tokens {
                     path: path.to_owned(),
@@ -102,7 +125,9 @@ impl Tokens {
         };
         Ok(Tokens {
             path: path.to_owned(),
-            kept: Mutex::new(kept),
+            changing: Mutex::new(()),
+            kept: Mutex::new(Arc::new(kept)),
+            changes: watch::Sender::new(0),
         })
     }
 
@@ -124,6 +149,24 @@ impl Tokens {
             return bad(format!(
                 "a token has at most {MAX_PATTERNS} names and modules"
             ));
+        }
+        // What a scope leaves out must be left out everywhere.
+        if !asked.names.is_empty() && asked.role > Role::Operate {
+            return bad(format!(
+                "a token of the role `{}` cannot be for some processes",
+                asked.role
+            ));
+        }
+        if !asked.modules.is_empty() && asked.role != Role::Deploy {
+            return bad("only a token of the role `deploy` can be for some modules".to_owned());
+        }
+        if asked
+            .expires_in_s
+            .is_some_and(|s| !(1..=MAX_LIFE).contains(&s))
+        {
+            return bad(
+                "a token is good for a second at least, and for a hundred years at most".to_owned(),
+            );
         }
         let (id, secret) = (hex(&random::<ID>()?), hex(&random::<SECRET>()?));
         let now = now();
@@ -181,7 +224,7 @@ impl Tokens {
     /// # Errors
     ///
     /// Why it is not good; whoever guesses learns nothing from that but of expired tokens.
-    pub(crate) fn check(&self, token: &str) -> Result<(String, Role, Scope), &'static str> {
+    pub(crate) fn check(&self, token: &str) -> Result<Shown, &'static str> {
         let parts: Vec<&str> = token.split('_').collect();
         let [PREFIX, id, secret] = parts[..] else {
             return Err("this is no token");
@@ -194,12 +237,34 @@ impl Tokens {
         if found.is_expired(now()) {
             return Err("the token has expired");
         }
-        let who = format!("token {} ({})", found.id, found.name);
-        Ok((who, found.role, found.scope.clone()))
+        Ok(Shown {
+            id: found.id.clone(),
+            name: format!("token {} ({})", found.id, found.name),
+            role: found.role,
+            scope: found.scope.clone(),
+        })
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Completes when a token is good no longer.
+    pub(crate) async fn ended(&self, id: &str) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let found = self.kept().iter().find(|token| token.id == id).cloned();
+            let Some(token) = found.filter(|token| !token.is_expired(now())) else {
+                return;
+            };
+            let left = token.expires_ms.map_or(LOOK, |at| {
+                LOOK.min(Duration::from_millis(at.saturating_sub(now())))
+            });
+            // An error means that the tokens are gone.
+            if let Ok(Err(_)) = tokio::time::timeout(left, changes.changed()).await {
+                return;
+            }
+        }
+    }
+
+    fn kept(&self) -> Arc<Vec<Kept>> {
+        Arc::clone(&self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes the tokens, in the file first.
@@ -207,8 +272,8 @@ impl Tokens {
         &self,
         change: impl FnOnce(&mut Vec<Kept>) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        let mut all = self.kept();
-        let mut tokens = all.clone();
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = Vec::clone(&self.kept());
         let done = change(&mut tokens)?;
         let file = File {
             format: FORMAT,
@@ -223,7 +288,8 @@ impl Tokens {
             Problem::new(code::STORE, format!("{path} cannot be written: {error}"))
                 .help("nothing has changed")
         })?;
-        *all = file.tokens;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(file.tokens);
+        self.changes.send_modify(|changes| *changes += 1);
         Ok(done)
     }
 }
@@ -250,10 +316,13 @@ impl Kept {
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&beside)?;
     file.write_all(bytes)?;
@@ -261,6 +330,22 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)?;
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Reads a file that must be this user's, and nobody else's to read or write: others' secrets are not believed.
+pub(crate) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+        let why = "it belongs to another user, or others may read or write it";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Problem> {
@@ -289,8 +374,10 @@ fn hex(bytes: &[u8]) -> String {
 )]
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let since: Duration = since.unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    // A clock that is wrong makes all tokens expire that can.
+    since.map_or(u64::MAX, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// The tokens, if the node has a file for them.
@@ -318,9 +405,9 @@ mod tests {
         let path = folder.path().join("tokens.json");
         let tokens = Tokens::load(&path).unwrap();
         let made = tokens.create(asked("ci", Role::Deploy)).unwrap();
-        let (who, role, _) = tokens.check(&made.token).unwrap();
-        assert_eq!(who, format!("token {} (ci)", made.info.id));
-        assert_eq!(role, Role::Deploy);
+        let shown = tokens.check(&made.token).unwrap();
+        assert_eq!(shown.name, format!("token {} (ci)", made.info.id));
+        assert_eq!(shown.role, Role::Deploy);
         // The file does not have it, and it outlasts the node.
         let text = std::fs::read_to_string(&path).unwrap();
         let secret = made.token.rsplit('_').next().unwrap();
@@ -346,8 +433,24 @@ mod tests {
         }
         let mut at_once = asked("past", Role::Read);
         at_once.expires_in_s = Some(0);
+        assert_eq!(
+            tokens.create(at_once.clone()).unwrap_err().code,
+            code::BAD_REQUEST
+        );
+        at_once.expires_in_s = Some(u64::MAX);
+        assert_eq!(
+            tokens.create(at_once.clone()).unwrap_err().code,
+            code::BAD_REQUEST
+        );
+        at_once.expires_in_s = Some(1);
         let expired = tokens.create(at_once).unwrap();
-        assert_eq!(tokens.check(&expired.token), Err("the token has expired"));
+        while tokens.check(&expired.token).is_ok() {
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(
+            tokens.check(&expired.token).unwrap_err(),
+            "the token has expired"
+        );
         tokens.revoke(&made.info.id).unwrap();
         assert!(tokens.check(&made.token).is_err());
         assert_eq!(
@@ -362,10 +465,49 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.json");
         for text in ["", "{}", "{\"format\": 2, \"tokens\": []}"] {
-            std::fs::write(&path, text).unwrap();
+            super::write(&path, text.as_bytes()).unwrap();
             let error = Tokens::load(&path).unwrap_err().to_string();
             assert!(error.contains("tokens.json"), "{error}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_file_of_others_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        let tokens = Tokens::load(&path).unwrap();
+        tokens.create(asked("a", Role::Admin)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let error = Tokens::load(&path).unwrap_err().to_string();
+        assert!(error.contains("others may read or write it"), "{error}");
+        std::fs::rename(&path, folder.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", &path).unwrap();
+        Tokens::load(&path).unwrap_err();
+    }
+
+    #[test]
+    fn a_scope_that_would_not_confine_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = Tokens::load(&folder.path().join("tokens.json")).unwrap();
+        for (role, names, modules) in [
+            (Role::Deploy, &["a"][..], &[][..]),
+            (Role::Admin, &["a"], &[]),
+            (Role::Operate, &[], &["a"]),
+            (Role::Admin, &[], &["a"]),
+        ] {
+            let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let wrong = NewToken {
+                names: all(names),
+                modules: all(modules),
+                ..asked("a", role)
+            };
+            assert_eq!(
+                tokens.create(wrong).unwrap_err().code,
+                code::BAD_REQUEST,
+                "{role}"
+            );
         }
     }
 
@@ -400,6 +542,11 @@ mod tests {
             modules: vec!["cart".into()],
         };
         assert!(scope.has_name("cart") && scope.has_name("user-7") && scope.has_name("user-"));
+        let all = Scope {
+            names: vec!["*".into(), "2*".into()],
+            modules: Vec::new(),
+        };
+        assert!(all.has_name("cart") && !all.has_name("2.0") && !all.has_name("<2.0>"));
         assert!(!scope.has_name("carts") && !scope.has_name("user") && !scope.has_name("<1.0>"));
         assert!(scope.has_module("cart") && !scope.has_module("car"));
         assert!(Scope::default().has_name("<1.0>") && Scope::default().has_module("any"));

@@ -214,6 +214,12 @@ impl Node {
         self.0.supervision.is_supervisor(pid)
     }
 
+    /// Returns whether a process is one of the host's own, as a supervisor is; also if that cannot be found out.
+    pub fn is_native(&self, pid: Pid) -> bool {
+        let is_guest = (self.core()).examine(pid, |process| process.guest().is_some());
+        self.is_supervisor(pid) || !is_guest.unwrap_or(true)
+    }
+
     /// Returns everything that is known of a process, and its state as its `save` returns it;
     /// `save` runs on a copy.
     ///

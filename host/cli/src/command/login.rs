@@ -69,7 +69,19 @@ pub(crate) async fn login(
             "a name consists of visible characters of ASCII",
         ));
     }
+    let mut hosts = Hosts::load()?;
     let seen = fingerprint_of(&address).await?;
+    if let Ok(known) = hosts.get(&name)
+        && known.fingerprint != seen
+    {
+        let (before, address) = (known.fingerprint, clean(&known.address));
+        return Err(CliError::failed(format!(
+            "`{name}` is known as {address} with the certificate {before}, and this is {seen}"
+        ))
+        .help(format!(
+            "nothing was sent. If that is another node, choose another --name; if it is the same one with a new certificate, `exuvia logout {name}` first"
+        )));
+    }
     match arguments.fingerprint {
         Some(expected) if expected == seen => {}
         Some(expected) => {
@@ -93,7 +105,6 @@ pub(crate) async fn login(
         Err(ClientError::Node(problem)) if problem.code == code::NOT_READY => {}
         Err(error) => return Err(error.into()),
     }
-    let mut hosts = Hosts::load()?;
     hosts.insert(&name, node);
     hosts.save()?;
     match output.is_json() {
@@ -119,11 +130,13 @@ fn confirm(address: &str, seen: Fingerprint) -> Result<(), CliError> {
 }
 
 fn token() -> Result<String, CliError> {
-    if std::io::stdin().is_terminal() {
-        eprint!("Token: ");
-        let _ = std::io::stderr().flush();
-    }
-    let token = line()?;
+    let token = match std::io::stdin().is_terminal() {
+        // Not shown, and not left in what the terminal keeps.
+        true => rpassword::prompt_password("Token: ")
+            .map(|token| token.trim().to_owned())
+            .map_err(|error| CliError::failed(format!("the terminal cannot be read: {error}")))?,
+        false => line()?,
+    };
     match token.is_empty() || !token.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         true => Err(CliError::usage("this is no token")
             .help("`exuvia token new NAME --role ROLE` on the node's machine makes one")),

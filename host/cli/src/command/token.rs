@@ -73,7 +73,8 @@ pub(crate) async fn run(
                 role,
                 names: processes,
                 modules,
-                expires_in_s: expires.map(|it| it.as_secs()),
+                // A part of a second is one, too.
+                expires_in_s: expires.map(|it| it.as_secs() + u64::from(it.subsec_nanos() > 0)),
             };
             let made = client.new_token(&asked).await?;
             match output.is_json() {

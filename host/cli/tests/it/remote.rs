@@ -54,9 +54,8 @@ fn a_user_elsewhere_logs_in_and_deploys() {
     let started = node.event("started")["event"].clone();
     let address = started["remote"].as_str().unwrap();
     let fingerprint = started["fingerprint"].as_str().unwrap();
-    for file in ["node.key.pem", "node.cert.pem"] {
-        assert_eq!(mode(&app.folder().join(".exuvia").join(file)), 0o600);
-    }
+    let certificate = app.folder().join(".exuvia/node.sock.remote.pem");
+    assert_eq!(mode(&certificate), 0o600);
     let token = app.done(&["token", "new", "ci", "--role", "deploy", "--expires", "30d"]);
     let user = User::new();
 
@@ -111,8 +110,10 @@ fn a_user_elsewhere_logs_in_and_deploys() {
         refused.stderr.contains("this needs the role `admin`"),
         "{refused:?}"
     );
-    let local = user.ask(&["run", "--to", "shop"]);
-    assert_eq!(local.code, Some(2), "{local:?}");
+    for local in ["run", "dev", "new", "doctor", "check", "docs", "hosts"] {
+        let answer = user.ask(&[local, "--to", "shop"]);
+        assert_eq!(answer.code, Some(2), "{local}: {answer:?}");
+    }
 
     // Revoked, it is worthless at once.
     let tokens = app.json(&["token", "list"]);

@@ -27,7 +27,8 @@ fn a_socket_for_callers_calls_and_does_no_more() {
         let why = "this connection has `call`";
         assert!(answer.stderr.contains(why), "{refused:?}: {answer:?}");
     }
-    let log = std::fs::read_to_string(app.folder().join(".exuvia/node.audit.jsonl")).unwrap();
+    let log =
+        std::fs::read_to_string(app.folder().join(".exuvia/node.sock.refused.jsonl")).unwrap();
     assert!(log.contains("\"status\":403"), "{log}");
     for (wrong, why) in [
         ("call", "this is not ROLE=PATH"),

@@ -88,8 +88,8 @@ fn a_second_node_is_refused_and_the_first_lives() {
     assert!(answer.stderr.contains("--socket"), "{answer:?}");
     app.done(&["info"]);
 
-    // With a socket of its own it may run beside the first.
-    let second = app.start(&["--no-watch", "--socket", "second.sock"]);
+    // With a socket of its own, and another store or none, it may run beside the first.
+    let second = app.start(&["--no-watch", "--no-store", "--socket", "second.sock"]);
     app.done(&["info", "--socket", "second.sock"]);
     app.done(&["stop", "--socket", "second.sock"]);
     second.event("stopped");

@@ -135,6 +135,12 @@ impl Host for NodeHost {
         }
     }
 
+    fn is_native(&self, target: &str) -> bool {
+        self.node
+            .find(target)
+            .is_ok_and(|pid| self.node.is_native(pid))
+    }
+
     fn send(
         &self,
         target: &str,

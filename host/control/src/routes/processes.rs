@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use exuvia_api::{
     CallRequest, DEFAULT_LISTED, DEFAULT_TOP, KillQuery, MAX_CALL_TIMEOUT, MAX_LISTED,
-    MAX_REASON_BYTES, MAX_REQUEST_BYTES, MAX_TOP, MessageRequest, ProcessesQuery, Reply, Role,
-    TopQuery, TreeQuery, reason_too_large,
+    MAX_REASON_BYTES, MAX_REQUEST_BYTES, MAX_TOP, MessageRequest, Problem, ProcessesQuery, Reply,
+    Role, TopQuery, TreeQuery, code, reason_too_large,
 };
 
 use super::{
@@ -123,6 +123,7 @@ pub(super) async fn send<H: Host>(
     let observe = message.observe && caller.role >= Role::Read;
     let sent = blocking(&shared, move |host| {
         let _held = held;
+        check_native(&host, &caller, &target)?;
         host.send(&target, message.tag, payload, observe)
     })
     .await?;
@@ -155,6 +156,7 @@ pub(super) async fn call<H: Host>(
     })?;
     let (tag, payload) = blocking(&shared, move |host| {
         let _until_here = (held, permit);
+        check_native(&host, &caller, &target)?;
         host.call(&target, request.tag, payload, timeout)
     })
     .await?;
@@ -163,4 +165,13 @@ pub(super) async fn call<H: Host>(
         bytes: payload.len() as u64,
         payload: rendered(tag, &payload),
     }))
+}
+
+/// Checks that a caller may ask a process of the host, if the target is one: what operators ask of supervisors is noted.
+fn check_native<H: Host>(host: &H, caller: &Caller, target: &str) -> Result<(), Problem> {
+    if caller.role < Role::Operate && host.is_native(target) {
+        let what = format!("`{target}` is a process of the host, which needs the role `operate`");
+        return Err(Problem::new(code::FORBIDDEN, what));
+    }
+    Ok(())
 }

@@ -299,6 +299,10 @@ impl Host for Fake {
         Ok(vec![release(2, true), release(1, false)])
     }
 
+    fn is_native(&self, target: &str) -> bool {
+        target == "root"
+    }
+
     fn module_of(&self, release: u64, module: &str) -> Result<Vec<u8>, Problem> {
         match module {
             "counter" => Ok(vec![release as u8, 0, 127]),

@@ -9,7 +9,10 @@ use exuvia_api::{
     Client, ClientError, DeployOptions, Fingerprint, MessageRequest, NewToken, Payload, RemoteNode,
     Role, RollbackOptions, Upload, code, fingerprint_of,
 };
-use exuvia_control::{Certificate, Claim, Health, MAX_REMOTE, Remote, ServeError, Server, serve};
+use exuvia_control::{
+    Certificate, Claim, Health, MAX_REMOTE_PER_TOKEN, MAX_STRANGERS_PER_ADDRESS, Remote,
+    ServeError, Server, serve,
+};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -164,11 +167,15 @@ async fn without_a_good_token_there_is_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let running = running(folder.path());
     let good = running.token(asked(Role::Admin)).await;
-    let past = NewToken {
-        expires_in_s: Some(0),
+    let soon = NewToken {
+        expires_in_s: Some(1),
         ..asked(Role::Admin)
     };
-    let expired = running.token(past).await;
+    let expired = running.token(soon).await;
+    crate::wait::until("it expires", async || {
+        running.client(&expired).info().await.is_err()
+    })
+    .await;
     let revoked = running
         .own
         .new_token(&asked(Role::Admin))
@@ -205,7 +212,7 @@ async fn without_a_good_token_there_is_nothing() {
         code_of(refused).as_str(),
         code::UNAUTHORIZED | "broken"
     ));
-    let log = folder.path().join("node.audit.jsonl");
+    let log = folder.path().join("node.sock.refused.jsonl");
     crate::wait::until("it is noted", async || {
         let text = std::fs::read_to_string(&log).unwrap();
         text.lines()
@@ -249,8 +256,8 @@ async fn a_stranger_gets_nothing_and_the_certificate_stays() {
     let error = fooled.info().await.unwrap_err();
     assert!(matches!(&error, ClientError::Stranger { expected, .. } if *expected == before));
     assert!(error.to_string().contains("another certificate"), "{error}");
-    // Not even a request without a good token.
-    let log = std::fs::read_to_string(elsewhere.path().join("node.audit.jsonl"));
+    // Nothing has arrived.
+    let log = std::fs::read_to_string(elsewhere.path().join("node.sock.refused.jsonl"));
     assert_eq!(log.unwrap(), "");
     other.server.close().await;
     again.server.close().await;
@@ -293,10 +300,22 @@ async fn silent_connections_hold_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
     let running = running(folder.path());
     let mut silent = Vec::new();
-    for _ in 0..MAX_REMOTE {
+    for _ in 0..2 * MAX_STRANGERS_PER_ADDRESS {
         silent.push(TcpStream::connect(&running.address).await.unwrap());
     }
     running.own.info().await.unwrap();
+    // As many from one address as may be hold that address up for a while, and nobody else; those that show a token are
+    // not among them.
+    drop(silent.split_off(1));
+    let client = running.client_for(asked(Role::Read)).await;
+    crate::wait::until("there is room", async || client.info().await.is_ok()).await;
+    let mut streams = Vec::new();
+    for _ in 0..MAX_REMOTE_PER_TOKEN {
+        streams.push(client.events().await.unwrap());
+    }
+    assert_eq!(code_of(client.info().await), code::BUSY);
+    let another = running.client_for(asked(Role::Read)).await;
+    another.info().await.unwrap();
     let closed = tokio::time::timeout(Duration::from_secs(60), running.server.close()).await;
     closed.unwrap();
 }
@@ -327,6 +346,50 @@ async fn events_stream_over_it() {
         assert_eq!(event.line, format!("note: {n}"));
     }
     server.close().await;
+}
+
+/// A token that is revoked, or expires, ends the streams that were opened with it.
+#[tokio::test]
+async fn streams_end_with_their_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = running(folder.path());
+    let made = running
+        .own
+        .new_token(&asked(Role::Read))
+        .await
+        .unwrap()
+        .value;
+    let node = RemoteNode {
+        address: running.address.clone(),
+        fingerprint: running.fingerprint,
+        token: made.token,
+    };
+    let mut revoked = Client::remote(node).events().await.unwrap();
+    running.own.revoke_token(&made.info.id).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), revoked.next()).await;
+    assert!(!matches!(ended.unwrap(), Ok(Some(_))));
+    let soon = NewToken {
+        expires_in_s: Some(1),
+        ..asked(Role::Read)
+    };
+    let client = running.client_for(soon).await;
+    let mut expired = client.events().await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), expired.next()).await;
+    assert!(!matches!(ended.unwrap(), Ok(Some(_))));
+    running.server.close().await;
+}
+
+/// What a stranger sends is noted as far as it can be, and harms nobody.
+#[tokio::test]
+async fn odd_paths_harm_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = running(folder.path());
+    let client = running.client("x");
+    for path in ["é".repeat(600), "%ff".repeat(300), "a".repeat(5_000)] {
+        assert_eq!(code_of(client.inspect(&path).await), code::UNAUTHORIZED);
+    }
+    running.own.info().await.unwrap();
+    running.server.close().await;
 }
 
 #[test]

@@ -46,9 +46,9 @@ impl Running {
         Client::new(socket(self.folder.path(), role)).unwrap()
     }
 
-    /// The lines of the audit log, at least so many.
-    async fn audit(&self, lines: usize) -> Vec<Value> {
-        let path = self.folder.path().join("node.audit.jsonl");
+    /// The lines of one of the audit logs, at least so many.
+    async fn audit(&self, name: &str, lines: usize) -> Vec<Value> {
+        let path = self.folder.path().join(format!("node.sock.{name}.jsonl"));
         crate::wait::until("the lines are written", async || {
             let text = std::fs::read_to_string(&path).unwrap();
             text.lines().count() >= lines
@@ -94,6 +94,13 @@ async fn each_role_may_do_what_it_says_and_no_more() {
         // By pid: for those that see pids.
         let by_pid = client.send("<1.0>", &message()).await;
         assert_eq!(is_forbidden(by_pid), role < Role::Read, "{role}");
+        let by_pid = client.describe("1.0").await;
+        assert_eq!(is_forbidden(by_pid), role < Role::Read, "{role}");
+        // Of the host's own processes, which do what operators ask.
+        let asked = client.send("root", &message()).await;
+        assert_eq!(is_forbidden(asked), role < Role::Operate, "{role}");
+        let asked = client.call("root", &call).await;
+        assert_eq!(is_forbidden(asked), role < Role::Operate, "{role}");
         assert_eq!(is_forbidden(client.info().await), role < Role::Read);
         assert_eq!(is_forbidden(client.inspect("a").await), role < Role::Read);
         assert_eq!(is_forbidden(client.releases().await), role < Role::Read);
@@ -140,7 +147,9 @@ async fn who_changed_what_and_what_was_refused_is_noted() {
     let caller = running.client(Role::Call);
     caller.send("a", &message()).await.unwrap();
     assert!(is_forbidden(caller.kill("a", None).await));
-    let noted = running.audit(2).await;
+    let changes = running.audit("audit", 1).await;
+    let refused = running.audit("refused", 1).await;
+    let noted = [changes, refused].concat();
     assert_eq!(noted.len(), 2, "{noted:?}");
     let uid = format!("uid {}", rustix::process::getuid().as_raw());
     for (line, (role, status)) in noted.iter().zip([("admin", 200), ("call", 403)]) {
@@ -155,7 +164,7 @@ async fn who_changed_what_and_what_was_refused_is_noted() {
         let metadata = std::fs::metadata(running.folder.path().join(name)).unwrap();
         metadata.permissions().mode() & 0o777
     };
-    assert_eq!(mode("node.audit.jsonl"), 0o600);
+    assert_eq!(mode("node.sock.audit.jsonl"), 0o600);
     assert_eq!((mode("node.sock"), mode("call.sock")), (0o600, 0o666));
     // All sockets end with the server.
     let folder = running.folder;
