@@ -111,6 +111,12 @@ async fn read(body: &mut Body, boundary: String, held: Arc<Held>) -> Result<Modu
                 format!("more than {MAX_DEPLOY_MODULES} modules in one swap, which is the limit"),
             ));
         }
+        if !is_module_name(&name) {
+            let shown: String = name.chars().take(MAX_MODULE_NAME_BYTES).collect();
+            return Err(wrong(format!(
+                "part {part}: {shown:?} is no name of a module: it has 1 to {MAX_MODULE_NAME_BYTES} of the characters `A-Z`, `a-z`, `0-9`, `_` and `-`"
+            )));
+        }
         if modules.iter().any(|module| module.name == name) {
             return Err(wrong(format!("part {part}: `{name}` is named twice")));
         }
@@ -134,6 +140,15 @@ async fn read(body: &mut Body, boundary: String, held: Arc<Held>) -> Result<Modu
         return Err(wrong("the form has no part".to_owned()));
     }
     Ok(Modules { modules, held })
+}
+
+/// The maximum length of a module's name.
+const MAX_MODULE_NAME_BYTES: usize = 255;
+
+/// Returns whether the manifest could have a module of this name: releases outlast the node, and so do their names.
+fn is_module_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    name.len() <= MAX_MODULE_NAME_BYTES && !name.is_empty() && name.bytes().all(is_plain)
 }
 
 fn wrong(detail: String) -> Problem {

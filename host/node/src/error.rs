@@ -232,6 +232,9 @@ pub(crate) fn store_help(error: &StoreError) -> Option<String> {
         }
         StoreError::InUse(_) => "stop that node, or choose another file with --store FILE",
         StoreError::Foreign(_) => "choose another file with --store FILE",
+        StoreError::Gone(_) => {
+            "put it back, or start the node again: it makes a new one from what the module files are"
+        }
         StoreError::OtherApp { .. } => {
             "choose another file with --store FILE: each app has its own"
         }

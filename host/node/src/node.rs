@@ -341,13 +341,9 @@ impl Node {
     }
 
     /// Returns the current release and those that can be rolled back to, newest first: those of the release store, or
-    /// without one those whose code is still loaded.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn releases(&self) -> Result<Vec<ReleaseInfo>, SwapError> {
-        Ok(self.inspector().releases()?)
+    /// without one, and if it cannot be read, those whose code is still loaded.
+    pub fn releases(&self) -> Vec<ReleaseInfo> {
+        self.inspector().releases()
     }
 
     /// Pins a release, so that the store keeps it however many follow, or no longer. Returns whether that is a change.

@@ -21,6 +21,9 @@ pub enum StoreError {
     /// It is a file of something else.
     #[error("{} is not a release store", .0.display())]
     Foreign(PathBuf),
+    /// The file was removed or replaced while it was open.
+    #[error("the release store {} was removed or replaced while the node runs", .0.display())]
+    Gone(PathBuf),
     /// It is that of another app.
     #[error("the release store {} is that of the app `{app}`", path.display())]
     OtherApp {

@@ -1,6 +1,7 @@
 //! The file: opens it, and opens it again after an error of the disk, after which `redb` takes nothing more.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -37,8 +38,8 @@ pub(crate) type Open = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + 
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     open: Open,
-    /// `None` after an error, until it is used again.
-    database: Mutex<Option<Database>>,
+    /// With which file it was, if it is one; `None` after an error, until it is used again.
+    database: Mutex<Option<(Database, Option<Identity>)>>,
 }
 
 impl std::fmt::Debug for File {
@@ -138,13 +139,21 @@ impl File {
         action: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, Failed> {
         let mut database = self.database.lock();
-        let open = match database.take() {
+        let (open, identity) = match database.take() {
             Some(open) => open,
-            None => guarded(|| (self.open)().map_err(Failed::Open))?,
+            None => {
+                let open = guarded(|| (self.open)().map_err(Failed::Open))?;
+                (open, self::identity(&self.path))
+            }
         };
+        // What is written to a file that was removed is lost with this program.
+        if self::identity(&self.path) != identity {
+            *database = Some((open, identity));
+            return Err(Failed::Gone);
+        }
         // After an error it is dropped here, and opened anew the next time, which also repairs what was cut off.
         let done = guarded(|| action(&open).map_err(Failed::Database))?;
-        *database = Some(open);
+        *database = Some((open, identity));
         Ok(done)
     }
 
@@ -172,6 +181,7 @@ impl File {
                 path,
                 why: error.to_string(),
             },
+            Failed::Gone => StoreError::Gone(path),
             Failed::Panicked => damaged(path, "what is in it is not what it says".to_owned()),
             Failed::Database(redb::Error::Io(error)) => otherwise(path, error.to_string()),
             Failed::Database(error) => otherwise(path, error.to_string()),
@@ -183,6 +193,16 @@ enum Failed {
     Open(DatabaseError),
     Database(redb::Error),
     Panicked,
+    /// The file at the path is another one, or none.
+    Gone,
+}
+
+/// Which file it is: device and number.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Calls redb, which may panic if a file was changed by something else: a node must not end for that.

@@ -183,7 +183,7 @@ impl Host for NodeHost {
     }
 
     fn releases(&self) -> Result<Vec<Release>, Problem> {
-        let releases = self.node.releases().map_err(|error| of_store(&error))?;
+        let releases = self.node.releases();
         Ok(releases.into_iter().map(convert::release).collect())
     }
 

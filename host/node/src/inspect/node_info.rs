@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use exuvia_engine::Engine;
-use exuvia_store::StoreError;
 
 use super::{Inspector, LoadedInfo, ModuleInfo, NodeInfo, ReleaseInfo};
 
@@ -69,12 +68,19 @@ impl Inspector<'_> {
     }
 
     /// Returns the current release and those that can be rolled back to, newest first.
-    pub(crate) fn releases(&self) -> Result<Vec<ReleaseInfo>, StoreError> {
+    pub(crate) fn releases(&self) -> Vec<ReleaseInfo> {
         let in_memory = self.releases_in_memory();
         let Some(store) = self.core.log.store() else {
-            return Ok(in_memory);
+            return in_memory;
         };
-        let (log, sizes) = (store.releases()?, store.sizes()?);
+        let (log, sizes) = match (store.releases(), store.sizes()) {
+            (Ok(log), Ok(sizes)) => (log, sizes),
+            // What runs is known without it.
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!("{error}");
+                return in_memory;
+            }
+        };
         let version = |module: &str, digest| {
             let mut versions = self.core.code.versions(module).into_iter();
             versions.find(|it| it.digest == digest).map(|it| it.number)
@@ -89,7 +95,7 @@ impl Inspector<'_> {
             // It could not be written so far.
             releases.splice(0..0, in_memory.into_iter().take(1));
         }
-        Ok(releases)
+        releases
     }
 
     fn releases_in_memory(&self) -> Vec<ReleaseInfo> {

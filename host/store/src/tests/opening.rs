@@ -200,3 +200,22 @@ fn roots_and_what_is_staged_are_kept() {
     ));
     assert_eq!(store.head().unwrap().unwrap().number, 29);
 }
+
+/// What is written to a file that nobody can find is lost: so nothing is.
+#[test]
+fn a_file_that_was_removed_while_it_is_open_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = Store::open(&path, "app", Retention::default()).unwrap();
+    let bytes = module(1);
+    commit(&store, &record(1, Origin::Files, &[("one", 1)]), &bytes);
+    let away = folder.path().join("away");
+    std::fs::rename(&path, &away).unwrap();
+    let next = record(2, Origin::Deploy, &[("one", 1)]);
+    let why = store.commit(std::slice::from_ref(&next), &HashSet::new());
+    let why = why.unwrap_err().to_string();
+    assert!(why.contains("was removed or replaced"), "{why}");
+    std::fs::rename(&away, &path).unwrap();
+    store.commit(&[next], &HashSet::new()).unwrap();
+    assert_eq!(store.head().unwrap().unwrap().number, 2);
+}
