@@ -43,7 +43,7 @@ pub(crate) async fn guard(
     let mut noted = Noted {
         entry: Some(Entry::new(&caller, request.method(), request.uri())),
         began: now(),
-        changes: needed >= Role::Operate || caller.role >= Role::Operate && needed == Role::Call,
+        changes: needed >= Role::Operate,
         audit: caller.audit.clone(),
     };
     let response = match refused {

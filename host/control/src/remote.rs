@@ -33,7 +33,7 @@ use crate::audit::{Audit, Entry};
 use crate::error::ServeError;
 use crate::problem::Refusal;
 use crate::server::closed;
-use crate::tokens::{self, SharedTokens, Tokens};
+use crate::tokens::{self, Tokens};
 
 /// The maximum number of connections whose client has shown a good token.
 pub const MAX_REMOTE: usize = 128;
@@ -315,7 +315,7 @@ impl Session {
 /// What a remote request is checked with.
 #[derive(Clone, Debug)]
 pub(crate) struct RemoteDoor {
-    pub(crate) tokens: SharedTokens,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) audit: Audit,
 }
 

@@ -37,7 +37,7 @@ use crate::health::Health;
 use crate::host::Host;
 use crate::problem::{Refusal, panicked};
 use crate::server::{Bounds, StopRequest};
-use crate::tokens::SharedTokens;
+use crate::tokens::Tokens;
 
 /// The maximum number of concurrent requests. Each may occupy a thread of tokio's blocking
 /// pool, which has 512.
@@ -64,7 +64,7 @@ pub(crate) struct Shared<H> {
     pub(crate) events: Arc<EventLog>,
     pub(crate) bounds: Bounds,
     pub(crate) bodies: Arc<Bodies>,
-    pub(crate) tokens: SharedTokens,
+    pub(crate) tokens: Arc<Tokens>,
 }
 
 pub(crate) type App<H> = State<Arc<Shared<H>>>;

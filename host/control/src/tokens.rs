@@ -380,9 +380,6 @@ fn now() -> u64 {
     })
 }
 
-/// The tokens, if the node has a file for them.
-pub(crate) type SharedTokens = Arc<Tokens>;
-
 #[cfg(test)]
 mod tests {
     use exuvia_api::{MAX_TOKENS, NewToken, Role, code};

@@ -165,8 +165,8 @@ pub enum Event {
     },
     /// The app starts with a release of the store, and some module files have other bytes.
     Resumed(Resumed),
-    /// A release to which the node was rolled back could not be written to the release store: a start would go on with
-    /// the one before. It is tried again.
+    /// A release to which the node was rolled back could not be written to the release store: a start might go on with
+    /// another one. It is tried again.
     ReleaseUnwritten {
         /// The release.
         release: u64,

@@ -11,7 +11,7 @@ use exuvia_store::{Origin, Outcome, ReleaseRecord, Store, StoreError};
 use crate::error::{BootError, SwapError};
 use crate::release_log::{FirstStart, StartWith, now};
 use crate::report::{Choice, Resumed, ResumedModule};
-use crate::request::ModuleBytes;
+use crate::request::{ModuleBytes, digest_of};
 
 /// What a node starts with.
 pub(crate) struct FirstRelease {
@@ -49,7 +49,7 @@ pub(crate) fn read(
     read.retain(|name, _| manifest.modules.contains_key(name));
     for (name, module) in &manifest.modules {
         let file = files::read(&module.path, MAX_MODULE_BYTES);
-        let file = file.map(|bytes| (Digest(*blake3::hash(&bytes).as_bytes()), bytes));
+        let file = file.map(|bytes| (digest_of(&bytes), bytes));
         let file_digest = file.as_ref().ok().map(|(digest, _)| *digest);
         if let Some(digest) = file_digest {
             read.insert(name.clone(), digest);

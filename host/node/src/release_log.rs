@@ -19,7 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::SwapError;
 use crate::event::{Event, Events};
 use crate::report::UpgradeReport;
-use crate::request::{DeployOptions, ModuleBytes};
+use crate::request::{DeployOptions, ModuleBytes, digest_of};
 
 /// How long after a failure the store is tried again; then twice as long, up to [`SELDOM`].
 const SOON: Duration = Duration::from_secs(1);
@@ -227,7 +227,7 @@ impl ReleaseLog {
         let is_its_file = |digest: Digest, name: &str| {
             let path = self.0.state.lock().paths.get(name).cloned();
             let bytes = path.and_then(|path| files::read(&path, MAX_MODULE_BYTES).ok());
-            bytes.is_some_and(|bytes| *blake3::hash(&bytes).as_bytes() == digest.0)
+            bytes.is_some_and(|bytes| digest_of(&bytes) == digest)
         };
         let same = given
             .iter()
@@ -368,6 +368,9 @@ impl ReleaseLog {
         // A disk that hangs does not hold up the end.
         if let (true, Some(thread)) = (has_stopped, self.1.lock().take()) {
             let _ = thread.join();
+        }
+        if let (true, Some(store)) = (has_stopped, &self.0.store) {
+            store.close();
         }
     }
 

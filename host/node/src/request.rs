@@ -1,5 +1,12 @@
 //! What a deployment is asked to do.
 
+use exuvia_code::Digest;
+
+/// Returns the digest of a module's bytes, by which it is known.
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+    Digest(*blake3::hash(bytes).as_bytes())
+}
+
 /// A module to deploy.
 #[derive(Clone, Debug)]
 pub struct ModuleBytes {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use redb::{
@@ -40,6 +41,7 @@ pub(crate) struct File {
     open: Open,
     /// With which file it was, if it is one; `None` after an error, until it is used again.
     database: Mutex<Option<(Database, Option<Identity>)>>,
+    is_closed: AtomicBool,
 }
 
 impl std::fmt::Debug for File {
@@ -57,6 +59,7 @@ impl File {
             path: path.to_owned(),
             open,
             database: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
         };
         let found = file.read(|transaction| match transaction.open_table(META) {
             Ok(table) => Ok(table.get("format")?.map(|found| found.value())),
@@ -139,6 +142,10 @@ impl File {
         action: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, Failed> {
         let mut database = self.database.lock();
+        // Relaxed: it is set under the lock.
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(Failed::Closed);
+        }
         let (open, identity) = match database.take() {
             Some(open) => open,
             None => {
@@ -155,6 +162,13 @@ impl File {
         let done = guarded(|| action(&open).map_err(Failed::Database))?;
         *database = Some((open, identity));
         Ok(done)
+    }
+
+    /// Closes the file, so that another program can open it. Nothing can be read or written any more.
+    pub(crate) fn close(&self) {
+        let mut database = self.database.lock();
+        self.is_closed.store(true, Ordering::Relaxed);
+        *database = None;
     }
 
     fn failed(
@@ -182,6 +196,7 @@ impl File {
                 why: error.to_string(),
             },
             Failed::Gone => StoreError::Gone(path),
+            Failed::Closed => otherwise(path, "the node has stopped".to_owned()),
             Failed::Panicked => damaged(path, "what is in it is not what it says".to_owned()),
             Failed::Database(redb::Error::Io(error)) => otherwise(path, error.to_string()),
             Failed::Database(error) => otherwise(path, error.to_string()),
@@ -195,6 +210,7 @@ enum Failed {
     Panicked,
     /// The file at the path is another one, or none.
     Gone,
+    Closed,
 }
 
 /// Which file it is: device and number.

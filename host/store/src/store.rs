@@ -66,6 +66,11 @@ impl Store {
         })
     }
 
+    /// Closes the store, so that another program can open it, whoever still holds this one. All that follows fails.
+    pub fn close(&self) {
+        self.file.close();
+    }
+
     /// Returns the file of the store.
     pub fn path(&self) -> &Path {
         &self.file.path

@@ -366,4 +366,9 @@ fn rollbacks_are_written_when_the_disk_takes_them_again() {
     node.event("started");
     assert_eq!(runs(&app), 1);
     stop(&app, &mut node);
+    // And a start with nothing new writes nothing.
+    let mut node = limited(app.folder(), 4);
+    node.event("started");
+    assert_eq!(runs(&app), 1);
+    stop(&app, &mut node);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse as _;
 use exuvia_api::{
     CallRequest, DEFAULT_LISTED, DEFAULT_TOP, KillQuery, MAX_CALL_TIMEOUT, MAX_LISTED,
@@ -17,6 +17,7 @@ use super::{
     Answered, App, MAX_CALLS, Named, Params, bad_request, blocking, busy, from_json, json, limit,
 };
 use crate::access::{Caller, check_target};
+use crate::audit::Entry;
 use crate::bodies::Whole;
 use crate::host::{Host, rendered};
 
@@ -111,6 +112,7 @@ pub(super) async fn restart<H: Host>(State(shared): App<H>, Named(target): Named
 pub(super) async fn send<H: Host>(
     State(shared): App<H>,
     Extension(caller): Extension<Caller>,
+    uri: Uri,
     Named(target): Named,
     body: Whole<MAX_REQUEST_BYTES>,
 ) -> Answered {
@@ -123,7 +125,7 @@ pub(super) async fn send<H: Host>(
     let observe = message.observe && caller.role >= Role::Read;
     let sent = blocking(&shared, move |host| {
         let _held = held;
-        check_native(&host, &caller, &target)?;
+        check_native(&host, &caller, &target, &uri)?;
         host.send(&target, message.tag, payload, observe)
     })
     .await?;
@@ -133,6 +135,7 @@ pub(super) async fn send<H: Host>(
 pub(super) async fn call<H: Host>(
     State(shared): App<H>,
     Extension(caller): Extension<Caller>,
+    uri: Uri,
     Named(target): Named,
     body: Whole<MAX_REQUEST_BYTES>,
 ) -> Answered {
@@ -156,7 +159,7 @@ pub(super) async fn call<H: Host>(
     })?;
     let (tag, payload) = blocking(&shared, move |host| {
         let _until_here = (held, permit);
-        check_native(&host, &caller, &target)?;
+        check_native(&host, &caller, &target, &uri)?;
         host.call(&target, request.tag, payload, timeout)
     })
     .await?;
@@ -167,11 +170,27 @@ pub(super) async fn call<H: Host>(
     }))
 }
 
-/// Checks that a caller may ask a process of the host, if the target is one: what operators ask of supervisors is noted.
-fn check_native<H: Host>(host: &H, caller: &Caller, target: &str) -> Result<(), Problem> {
-    if caller.role < Role::Operate && host.is_native(target) {
+/// Checks that a caller may ask a process of the host, if the target is one. That may change something, and so it is
+/// noted before it is done.
+fn check_native<H: Host>(
+    host: &H,
+    caller: &Caller,
+    target: &str,
+    uri: &Uri,
+) -> Result<(), Problem> {
+    if !host.is_native(target) {
+        return Ok(());
+    }
+    if caller.role < Role::Operate {
         let what = format!("`{target}` is a process of the host, which needs the role `operate`");
         return Err(Problem::new(code::FORBIDDEN, what));
+    }
+    if let Some(audit) = &caller.audit {
+        let entry = Entry::new(caller, &Method::POST, uri);
+        audit.note(
+            entry.ended(StatusCode::ACCEPTED.as_u16(), Duration::ZERO),
+            false,
+        );
     }
     Ok(())
 }

@@ -143,11 +143,16 @@ async fn who_changed_what_and_what_was_refused_is_noted() {
     let running = running();
     let own = Client::new(running.folder.path().join("node.sock")).unwrap();
     own.info().await.unwrap();
+    // Messages are not noted, but for those to the host's own processes, which do what operators ask.
+    own.send("a", &message()).await.unwrap();
+    own.send("root", &message()).await.unwrap();
     own.kill("a", Some("old & slow")).await.unwrap();
     let caller = running.client(Role::Call);
     caller.send("a", &message()).await.unwrap();
     assert!(is_forbidden(caller.kill("a", None).await));
-    let changes = running.audit("audit", 1).await;
+    let mut changes = running.audit("audit", 2).await;
+    let asked = changes.remove(0);
+    assert_eq!(asked["path"], "/v1/processes/root/messages", "{asked}");
     let refused = running.audit("refused", 1).await;
     let noted = [changes, refused].concat();
     assert_eq!(noted.len(), 2, "{noted:?}");

@@ -18,7 +18,7 @@ use crate::error::SwapError;
 use crate::event::Event;
 use crate::release_log::Prepared;
 use crate::report::{ModuleSwap, Stages, SwapReport, empty_report, verified_by_path};
-use crate::request::{DeployOptions, Loops, ModuleBytes};
+use crate::request::{DeployOptions, Loops, ModuleBytes, digest_of};
 
 /// A deployment in progress.
 pub(super) struct Deployment<'a> {
@@ -44,7 +44,7 @@ impl<'a> Deployment<'a> {
         let began = swapper.core.now();
         let noticed = modules.iter().filter_map(|module| module.noticed).min();
         let digested = |module: ModuleBytes| {
-            let digest = Digest(*blake3::hash(&module.bytes).as_bytes());
+            let digest = digest_of(&module.bytes);
             (digest, module)
         };
         Deployment {
@@ -159,11 +159,15 @@ impl<'a> Deployment<'a> {
             return Ok(report);
         }
         let began = core.now();
-        // Large, and so before anybody waits for this commit.
-        let prepared = core.log.prepare(&self.modules, options)?;
+        // Large, and so before anybody waits for this commit. What a node starts with is written when it is up, if it is
+        // new at all.
+        let prepared = match self.is_reported {
+            true => Some(core.log.prepare(&self.modules, options)?),
+            false => None,
+        };
         report.stages.store = core.log.store().map(|_| core.since(began));
         let release = self.commit(
-            (&base, &chosen, &prepared),
+            (&base, &chosen, prepared.as_ref()),
             &verified,
             &loops,
             &mut report,
@@ -220,7 +224,7 @@ impl<'a> Deployment<'a> {
 
     fn commit(
         &self,
-        (base, chosen, prepared): (&Arc<Release<Artifact>>, &Chosen, &Prepared<'_>),
+        (base, chosen, prepared): (&Arc<Release<Artifact>>, &Chosen, Option<&Prepared<'_>>),
         verified: &Verified,
         loops: &HashSet<Pid>,
         report: &mut SwapReport,
@@ -238,13 +242,10 @@ impl<'a> Deployment<'a> {
         check_base(base, &current, &all)?;
         // From here on a start of the node finds it.
         let began = core.now();
-        let written = match self.is_reported {
-            false => None,
-            true => {
-                let (code, new) = (&core.code, &chosen.new);
-                Some((core.log).commit(code, &current, new, prepared, self.options)?)
-            }
-        };
+        let (code, new) = (&core.code, &chosen.new);
+        let written = prepared
+            .map(|prepared| (core.log).commit(code, &current, new, prepared, self.options))
+            .transpose()?;
         if let Some(store) = &mut report.stages.store {
             *store += core.since(began);
         }

@@ -285,8 +285,7 @@ fn a_rollback_reaches_releases_from_before_the_start() {
     assert!(report.modules.is_empty());
     let error = node.rollback_to(99, &deployed()).unwrap_err();
     assert!(matches!(&error, SwapError::Store(it) if matches!(**it, StoreError::NoRelease(99))));
-    // The store is open as long as the node is there.
-    drop(node);
+    // The store ends with the app, whoever still holds the node.
     running.stop();
     let running = boot(folder.path());
     assert_eq!((running.answer(), running.releases()[0].release), (4000, 8));

@@ -23,7 +23,10 @@ fn a_store_is_open_once() {
     let store = Store::open(&path, "app", Retention::default()).unwrap();
     let why = text(Store::open(&path, "app", Retention::default()));
     assert!(why.ends_with("is in use by another node"), "{why}");
-    drop(store);
+    // Closed, it is free, whoever holds it.
+    store.close();
+    let why = store.head().unwrap_err().to_string();
+    assert!(why.ends_with("the node has stopped"), "{why}");
     Store::open(&path, "app", Retention::default()).unwrap();
 }
 
